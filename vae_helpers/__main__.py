@@ -1,0 +1,190 @@
+"""The command line: ``python -m vae_helpers {list,train,show,release,data,doctor}``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from vae_helpers.data import DataError
+from vae_helpers.training import Budget, CheckpointError, NonFiniteLossError, setup
+
+
+def list_studies() -> None:
+    """List the studies and the released results."""
+    from vae_helpers.experiments import STUDIES
+    from vae_helpers.experiments.released import read_card, released_names
+
+    print("Studies (python -m vae_helpers train STUDY --help shows the settings):")
+    for name, study in STUDIES.items():
+        print(f"  {name:<12} {study.summary}")
+    print("Released results (python -m vae_helpers show NAME):")
+    for name in released_names():
+        card = read_card(name)
+        print(f"  {name:<26} budget {card['budget']}, {len(card['seeds'])} seeds, {card['steps']:,} steps")
+
+
+def train(study_name: str, arguments: list[str]) -> None:
+    """Train one study; its settings are typed flags."""
+    from vae_helpers.experiments import STUDIES
+
+    if study_name not in STUDIES:
+        raise ValueError(f"unknown study {study_name!r}; choose one of {', '.join(STUDIES)}")
+    study = STUDIES[study_name]
+    default_budget = Budget.current()
+
+    def main(
+        config: Any,
+        *,
+        seed: int = 0,
+        budget: Annotated[Budget, tyro.conf.EnumChoicesFromValues] = default_budget,
+        out: Path | None = None,
+        resume: bool = False,
+        checkpoint_every: int = 1000,
+    ) -> None:
+        """Train one model; checkpoint, weights and record go to a run folder.
+
+        Args:
+            config: settings of the study.
+            seed: of weights, order and noise.
+            budget: how long to train, and how thoroughly to measure.
+            out: run folder; default: runs/ (or VAE_RUNS) and a name made of the settings.
+            resume: go on from the folder's checkpoint.
+            checkpoint_every: steps between checkpoints.
+        """
+        os.environ["VAE_BUDGET"] = str(budget)  # what setup reports
+        setup(seed)
+        folder = out or run_folder(study_name, config, seed, budget)
+        print(f"run folder: {folder}")
+        run = study.run(
+            config, seed=seed, budget=budget, folder=folder, resume=resume, checkpoint_every=checkpoint_every
+        )
+        if run.history.interrupted:
+            print(f"stopped at step {run.steps:,}; the same command with --resume goes on from there")
+            raise SystemExit(130)
+        print_metrics({key: {"mean": value} for key, value in run.metrics.items()})
+
+    main.__annotations__["config"] = Annotated[study.config, tyro.conf.arg(name="")]
+    main.__kwdefaults__ = {**(main.__kwdefaults__ or {}), "config": study.config()}
+    tyro.cli(main, args=arguments, prog=f"python -m vae_helpers train {study_name}")
+
+
+def run_folder(study_name: str, config: Any, seed: int, budget: Budget) -> Path:
+    """runs/STUDY/SETTINGS_budget_seed, the settings that differ from the defaults."""
+    import dataclasses
+
+    defaults = dataclasses.asdict(type(config)())
+    changed = {key: value for key, value in dataclasses.asdict(config).items() if value != defaults[key]}
+    words = [f"{key}={'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in changed.items()]
+    return Path(os.environ.get("VAE_RUNS", "runs")) / study_name / "_".join([*words, str(budget), f"seed={seed}"])
+
+
+def show(name: Annotated[str, tyro.conf.Positional]) -> None:
+    """Show a run folder or a released result: settings, metrics and where the numbers come from.
+
+    Args:
+        name: a run folder, or a released name such as m1/z20.
+    """
+    from vae_helpers.experiments.released import read_card
+
+    folder = Path(name)
+    if (folder / "run.json").exists():
+        card = json.loads((folder / "run.json").read_text())
+        metrics = {key: {"mean": value} for key, value in card["metrics"].items()}
+    else:
+        card = read_card(name)
+        metrics = card["metrics"]
+    for key, value in card.items():
+        if key not in ("metrics", "history") and value not in ("", None):
+            print(f"{key:<10} {value}")
+    print_metrics(metrics)
+
+
+def print_metrics(metrics: dict[str, dict[str, Any]]) -> None:
+    """A table of metrics: mean, and sd with n where there is more than one run."""
+    for key, value in metrics.items():
+        spread = f" ± {value['sd']:.3f}  (n = {value['n']})" if value.get("sd") is not None else ""
+        print(f"  {key:<46} {value['mean']:>10.3f}{spread}")
+
+
+def release(
+    name: Annotated[str, tyro.conf.Positional],
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    note: str = "",
+) -> None:
+    """Make a released card and weights from finished runs that differ in their seed only.
+
+    Args:
+        name: STUDY/NAME of the card.
+        folders: run folders.
+        note: a remark for readers of the card.
+    """
+    from vae_helpers.experiments import released
+
+    print(released.release(name, folders, note=note))
+
+
+def data(name: Annotated[Literal["mnist", "frey", "drawn-faces"], tyro.conf.Positional], check: bool = False) -> None:
+    """Load a data set (fetching it if need be) and say what is there.
+
+    Args:
+        name: which.
+        check: also count its values.
+    """
+    from vae_helpers.data import IMAGE_SETS, data_root
+
+    print(f"data root: {data_root()}")
+    images = IMAGE_SETS[name]()
+    print(f"{images.name}: {images.source}; images {images.shape[0]}x{images.shape[1]}")
+    if check:
+        for split, x, y in (("train", images.x_train, images.y_train), ("test", images.x_test, images.y_test)):
+            grey = x.float() / 255
+            labels = f", per class {y.bincount().tolist()}" if len(y) else ""
+            print(f"  {split}: {len(x):,} images, mean {grey.mean():.4f}, sd {grey.std():.4f}{labels}")
+
+
+def doctor() -> None:
+    """Check this environment: Python, torch, Jupyter and its widgets, data, write access."""
+    from vae_helpers.doctor import report
+
+    lines, healthy = report()
+    print("\n".join(lines))
+    if not healthy:
+        raise SystemExit(1)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_studies,
+    "show": show,
+    "release": release,
+    "data": data,
+    "doctor": doctor,
+}
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one sentence and exit code 1."""
+    arguments = sys.argv[1:]
+    try:
+        if arguments[:1] == ["train"] and arguments[1:2] and not arguments[1].startswith("-"):
+            train(arguments[1], arguments[2:])
+        else:
+            commands = {**COMMANDS, "train": _train_help}
+            tyro.extras.subcommand_cli_from_dict(commands, prog="python -m vae_helpers", args=arguments)
+    except (ValueError, KeyError, DataError, CheckpointError, NonFiniteLossError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        raise SystemExit(f"error: {message}") from None
+
+
+def _train_help() -> None:
+    """Train a study: train STUDY [flags]; train STUDY --help shows its settings."""
+    raise ValueError("name a study: python -m vae_helpers train STUDY (python -m vae_helpers list shows them)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Data sets, each with an offline default, and batches that live on the device."""
+
+from collections.abc import Callable
+
+from vae_helpers.data.batches import Batches
+from vae_helpers.data.faces import load_frey, procedural_faces
+from vae_helpers.data.files import DataError, data_root, describe_root
+from vae_helpers.data.gaussians import GaussianMixture, LinearGaussian
+from vae_helpers.data.mnist import load_mnist
+from vae_helpers.data.pixels import PIXELS, binarise, to_grey
+from vae_helpers.data.splits import Images
+
+IMAGE_SETS: dict[str, Callable[[], Images]] = {
+    "mnist": load_mnist,
+    "frey": load_frey,
+    "drawn-faces": procedural_faces,
+}
+
+__all__ = [
+    "IMAGE_SETS",
+    "PIXELS",
+    "Batches",
+    "DataError",
+    "GaussianMixture",
+    "Images",
+    "LinearGaussian",
+    "binarise",
+    "data_root",
+    "describe_root",
+    "load_frey",
+    "load_mnist",
+    "procedural_faces",
+    "to_grey",
+]

@@ -1,0 +1,85 @@
+"""Where data files lie, and whether they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+
+class DataError(RuntimeError):
+    """A data file or folder is missing, damaged or not usable; the message says which and what to do."""
+
+
+def data_root() -> Path:
+    """The data folder: ``VAE_DATA`` if set, else the user's cache folder (it need not exist yet).
+
+    Returns:
+        the folder. A ``VAE_DATA`` that names a file raises DataError.
+    """
+    named = os.environ.get("VAE_DATA")
+    root = Path(named).expanduser() if named else _user_cache() / "vae_helpers"
+    if root.exists() and not root.is_dir():
+        raise DataError(f"the data root {root} is a file, not a folder. Set VAE_DATA to a folder, or unset it.")
+    return root
+
+
+def describe_root() -> str:
+    """The data root in words that hold on any machine (no path of this one)."""
+    return "VAE_DATA" if os.environ.get("VAE_DATA") else "user cache"
+
+
+def offline() -> bool:
+    """True if ``VAE_OFFLINE`` forbids downloads (any value but empty or 0)."""
+    return os.environ.get("VAE_OFFLINE", "0") not in ("", "0")
+
+
+def check_file(path: Path, *, n_bytes: int, sha256: str) -> bytes:
+    """Read a file and verify that it is exactly the one expected.
+
+    Args:
+        path: the file. n_bytes: its size. sha256: its hash, 64 hex digits.
+
+    Returns:
+        its content.
+
+    Raises:
+        DataError: if it is truncated, too long, or of another content; names the file and the way out.
+    """
+    content = path.read_bytes()
+    way_out = "Delete it to have it fetched again, or put a good copy there."
+    if len(content) != n_bytes:
+        raise DataError(
+            f"{path} has {len(content):,} bytes, expected {n_bytes:,}: cut short or another file. {way_out}"
+        )
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise DataError(f"{path} has sha256 {found[:16]}…, expected {sha256[:16]}…: damaged or another file. {way_out}")
+    return content
+
+
+def make_writable(folder: Path) -> None:
+    """Create ``folder`` and check that files can be written there.
+
+    Raises:
+        DataError: if not, saying how to choose another folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        allowed = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        allowed = False
+    if not allowed:
+        raise DataError(
+            f"cannot write to the data folder {folder}. Set VAE_DATA to a folder you can write to, "
+            "or VAE_OFFLINE=1 to use the data that ship with the packages."
+        )
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

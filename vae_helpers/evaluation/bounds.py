@@ -1,0 +1,181 @@
+"""Bounds on a data set, and log p(x) itself by importance sampling or quadrature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_helpers.models import VAE
+from vae_helpers.objectives import Terms, log_weights
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over examples with its standard error.
+
+    Args:
+        mean: nats per example. standard_error: sd / sqrt(n), from the spread over examples. n: examples.
+    """
+
+    mean: float
+    standard_error: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Tensor) -> Estimate:
+        """From one value per example, (N,)."""
+        n = len(values)
+        spread = values.double().std(unbiased=True).item() if n > 1 else math.nan
+        return cls(values.double().mean().item(), spread / math.sqrt(n), n)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.standard_error:.2f}"
+
+
+@torch.inference_mode()
+def evaluate_terms(
+    model: Any, x: Tensor, objective: Callable[[Any, Tensor], Terms], *, batch_size: int = 1000
+) -> dict[str, Estimate]:
+    """Every term of an objective, averaged over a data set; the result does not depend on ``batch_size``.
+
+    Args:
+        model: in evaluation mode. x: (N, D) float, already binarised or grey. objective: as for `training.fit`.
+        batch_size: examples at once.
+
+    Returns:
+        an `Estimate` per term, nats.
+
+    Raises:
+        ValueError: if the model is in training mode, or x is empty.
+    """
+    _check(model, x)
+    parts = [objective(model, chunk) for chunk in x.split(batch_size)]
+    return {name: Estimate.of(torch.cat([part[name] for part in parts])) for name in parts[0]}
+
+
+@dataclass(frozen=True)
+class ImportanceEstimate:
+    r"""Importance-sampled log p(x) of each example.
+
+    Args:
+        log_px: :math:`\log\frac1S\sum_s w_s`, (N,), nats: the IWAE bound with S samples, a lower bound in expectation.
+        ess: effective sample size :math:`(\sum w)^2 / \sum w^2`, (N,), from 1 to S.
+        iwae_bounds: by m, the IWAE bound with m samples, (N,), from disjoint groups of the same weights.
+        n_samples: S.
+    """
+
+    log_px: Tensor
+    ess: Tensor
+    iwae_bounds: dict[int, Tensor]
+    n_samples: int
+
+    @property
+    def mean(self) -> Estimate:
+        """The mean log p(x) with its standard error over examples."""
+        return Estimate.of(self.log_px)
+
+    @property
+    def monte_carlo_error(self) -> float:
+        r"""Standard error of the mean that comes from S being finite, nats.
+
+        Delta method: each example adds :math:`1/\mathrm{ess} - 1/S`.
+        """
+        variances = (1 / self.ess.double() - 1 / self.n_samples).clamp_min(0)
+        return variances.sum().sqrt().item() / len(self.ess)
+
+    @property
+    def median_ess(self) -> float:
+        """Median effective sample size."""
+        return self.ess.median().item()
+
+
+@torch.inference_mode()
+def importance_log_px(
+    model: VAE, x: Tensor, *, n_samples: int, bounds: Sequence[int] = (), memory_mb: float = 64.0
+) -> ImportanceEstimate:
+    r"""log p(x) by importance sampling from q(z|x), batched over examples and samples.
+
+    .. math:: \log p(x) \approx \log \frac1S \sum_s \frac{p(x|z_s)\,p(z_s)}{q(z_s|x)}
+
+    Args:
+        model: a `VAE` in evaluation mode. x: (N, D) float.
+        n_samples: S. bounds: also report the IWAE bound with m samples for these m, each dividing S.
+        memory_mb: size of the largest decoder output held at once, MB (a few such tensors live at a time).
+
+    Returns:
+        an `ImportanceEstimate`.
+
+    Raises:
+        ValueError: for S < 1, an m that does not divide S, a bound too small for one example and one
+            sample, a model in training mode or an empty x.
+
+    Source: Burda et al. 2016, section 5; effective sample size: Kong 1992.
+    """
+    _check(model, x)
+    for m in bounds:
+        if m < 1 or n_samples % m:
+            raise ValueError(
+                f"each bound needs 1 <= m <= n_samples with m dividing it; got m={m}, n_samples={n_samples}"
+            )
+    at_once = int(memory_mb * 2**20 / (x.element_size() * x.shape[1] * model.likelihood.n_params))
+    if at_once < 1:
+        raise ValueError(f"memory_mb={memory_mb:g} does not hold one decoder output of {x.shape[1]} values; raise it")
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    samples_at_once = min(n_samples, at_once)
+    log_px, ess = [], []
+    found: dict[int, list[Tensor]] = {m: [] for m in bounds}
+    for chunk in x.split(max(1, at_once // samples_at_once)):
+        counts = [samples_at_once] * (n_samples // samples_at_once)
+        if n_samples % samples_at_once:
+            counts.append(n_samples % samples_at_once)
+        log_w = torch.cat([log_weights(model, chunk, n_samples=count) for count in counts]).double()
+        log_px.append(torch.logsumexp(log_w, 0) - math.log(n_samples))
+        ess.append(torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)))
+        for m in bounds:
+            groups = log_w.reshape(n_samples // m, m, -1)
+            found[m].append((torch.logsumexp(groups, 1) - math.log(m)).mean(0))
+    return ImportanceEstimate(
+        torch.cat(log_px), torch.cat(ess), {m: torch.cat(parts) for m, parts in found.items()}, n_samples
+    )
+
+
+@torch.inference_mode()
+def quadrature_log_px(model: VAE, x: Tensor, *, limit: float = 8.0, n_points: int = 2001) -> Tensor:
+    r"""Exact log p(x) of a model with one latent, :math:`\log\int p(x|z)\,p(z)\,dz`, by the trapezoid rule.
+
+    Args:
+        model: a `VAE` with z_dim = 1, in evaluation mode. x: (N, D) float.
+        limit: the integral runs over [-limit, limit]; beyond 8 the prior holds 1e-15. n_points: grid points.
+
+    Returns:
+        (N,), nats, not reduced.
+
+    Raises:
+        ValueError: for a model with more than one latent or in training mode, or an empty x.
+    """
+    _check(model, x)
+    if model.z_dim != 1:
+        raise ValueError(f"quadrature needs one latent, this model has {model.z_dim}; use importance_log_px")
+    z = torch.linspace(-limit, limit, n_points, dtype=x.dtype, device=x.device)[:, None]
+    log_pz, out = model.prior.log_prob(z), model.decode(z)
+    step = math.log(2 * limit / (n_points - 1))
+    parts = []
+    for chunk in x.split(500):
+        log_px = model.likelihood.log_prob(
+            chunk.expand(n_points, *chunk.shape), out[:, None].expand(-1, len(chunk), -1)
+        )
+        parts.append(torch.logsumexp(log_px + log_pz[:, None], 0) + step)
+    return torch.cat(parts)
+
+
+def _check(model: Any, x: Tensor) -> None:
+    if model.training:
+        raise ValueError("the model is in training mode; call model.eval() before measuring it")
+    if len(x) == 0:
+        raise ValueError("x holds no examples")

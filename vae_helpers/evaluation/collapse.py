@@ -1,0 +1,71 @@
+"""Which latents carry information, and where the codes lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_helpers.distributions import kl_diag_gaussians_per_dim
+from vae_helpers.models import VAE, Autoencoder
+
+
+@dataclass(frozen=True)
+class AggregatePosterior:
+    """Moments of q(z) = mean over x of q(z | x), per latent.
+
+    Args:
+        mean: (Z,). sd: standard deviation of z under q(z), (Z,). mu_variance: variance of q_mu over x, (Z,).
+        kl: mean KL[q(z_j | x) || N(0, 1)], (Z,), nats; zeros for a deterministic code.
+    """
+
+    mean: Tensor
+    sd: Tensor
+    mu_variance: Tensor
+    kl: Tensor
+
+
+@torch.inference_mode()
+def aggregate_posterior(model: VAE | Autoencoder, x: Tensor, *, batch_size: int = 5000) -> AggregatePosterior:
+    r"""Moments of the codes of a data set; :math:`\mathrm{var}_q(z_j) = \mathrm{var}_x(\mu_j) + E_x[\sigma_j^2]`.
+
+    Args:
+        model: a `VAE` or an `Autoencoder` (whose posterior has no width). x: (N, D) float, N >= 2.
+
+    Returns:
+        an `AggregatePosterior`.
+
+    Raises:
+        ValueError: for fewer than two examples.
+    """
+    if len(x) < 2:
+        raise ValueError(f"a variance needs at least two examples, got {len(x)}")
+    parts = [model.encode(chunk) for chunk in x.split(batch_size)]
+    if isinstance(parts[0], tuple):
+        q_mu, q_logvar = (torch.cat(list(values)) for values in zip(*parts, strict=True))
+        q_var, kl = q_logvar.exp().mean(0), kl_diag_gaussians_per_dim(q_mu, q_logvar).mean(0)
+    else:
+        q_mu = torch.cat(parts)  # type: ignore[arg-type]
+        q_var = kl = torch.zeros_like(q_mu[0])
+    mu_variance = q_mu.var(0)
+    return AggregatePosterior(q_mu.mean(0), (mu_variance + q_var).sqrt(), mu_variance, kl)
+
+
+def kl_per_latent(model: VAE, x: Tensor) -> Tensor:
+    """Mean KL[q(z_j | x) || N(0, 1)] of each latent, (Z,), nats; x (N, D)."""
+    return aggregate_posterior(model, x).kl
+
+
+def active_units(model: VAE | Autoencoder, x: Tensor, *, threshold: float = 1e-2) -> int:
+    """Latents whose posterior mean moves with x: var_x(q_mu_j) > threshold.
+
+    Args:
+        model: see `aggregate_posterior`. x: (N, D) float. threshold: variance, > 0.
+
+    Returns:
+        a count from 0 to Z.
+
+    Source: Burda et al. 2016, section 5.2 (threshold 0.01).
+    """
+    return int((aggregate_posterior(model, x).mu_variance > threshold).sum())

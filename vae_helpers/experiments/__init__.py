@@ -1,0 +1,41 @@
+"""Studies: a frozen configuration and ``run(config, seed=...)`` each, for notebooks, tests and clusters alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from vae_helpers.experiments import gaussians, m1
+from vae_helpers.experiments.released import Released, load_released, released_names
+from vae_helpers.experiments.run import Run
+
+
+@dataclass(frozen=True)
+class Study:
+    """One entry of the collection.
+
+    Args:
+        summary: one line for ``list``. config: the frozen dataclass of its settings.
+        build: config -> an untrained model. run: (config, seed=, ...) -> `Run`.
+    """
+
+    summary: str
+    config: type
+    build: Callable[[Any], nn.Module]
+    run: Callable[..., Run]
+
+
+STUDIES = {
+    "gaussians": Study(
+        "AE and VAE with a 1-D code on two Gaussians; linear-Gaussian VAEs (notebook 01)",
+        gaussians.GaussiansConfig,
+        gaussians.build,
+        gaussians.run,
+    ),
+    "m1": Study("AE and VAE on MNIST or small faces, every likelihood (notebook 02)", m1.M1Config, m1.build, m1.run),
+}
+
+__all__ = ["STUDIES", "Released", "Run", "Study", "load_released", "released_names"]

@@ -1,0 +1,139 @@
+"""Study ``gaussians``: models small enough that log p(x) is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vae_helpers import objectives
+from vae_helpers.data import Batches, GaussianMixture, LinearGaussian
+from vae_helpers.evaluation import evaluate_terms, importance_log_px, quadrature_log_px
+from vae_helpers.experiments.run import Run, train
+from vae_helpers.likelihoods import Gaussian
+from vae_helpers.models import VAE, Autoencoder
+from vae_helpers.nets import MLP
+from vae_helpers.priors import StandardNormal
+from vae_helpers.training import Budget, pick_device
+
+
+@dataclass(frozen=True)
+class GaussiansConfig:
+    """Settings of one run on data with a known density."""
+
+    data: Literal["two_clusters", "linear"] = "two_clusters"
+    """two Gaussian clusters in 2-D, or 10-D data from a linear-Gaussian model with 3 latents"""
+    model: Literal["vae", "autoencoder"] = "vae"
+    """a VAE, or the deterministic autoencoder of the same nets"""
+    z_dim: int = 1
+    """latent dimensions"""
+    h_dims: tuple[int, ...] = (10,)
+    """hidden layers of the encoder, mirrored in the decoder; none makes everything linear"""
+    x_var: float = 0.25
+    """decoder variance, squared data units; the starting value if learned"""
+    learned: bool = False
+    """learn one decoder variance"""
+    beta: float = 1.0
+    """weight of the KL in the loss"""
+    lr: float = 1e-3
+    """Adam's step size"""
+    batch_size: int = 256
+    """points a step"""
+    steps: int = 0
+    """optimiser steps; 0 takes the budget's: smoke 200, quick 4,000, full 20,000"""
+    bf16: bool = False
+    """matrix products in bfloat16"""
+
+
+def truth(config: GaussiansConfig) -> GaussianMixture | LinearGaussian:
+    """The distribution the data come from, with its exact log_prob."""
+    if config.data == "two_clusters":
+        return GaussianMixture.two_clusters()
+    return LinearGaussian.random(10, 3, x_var=0.25, seed=0)
+
+
+def build(config: GaussiansConfig) -> VAE | Autoencoder:
+    """An untrained model; its weights come from torch's global generator."""
+    x_dim = 2 if config.data == "two_clusters" else 10
+    likelihood = Gaussian(x_var=config.x_var, learned=config.learned)
+    prior = StandardNormal(config.z_dim)
+    code_dim = 2 * config.z_dim if config.model == "vae" else config.z_dim
+    encoder = MLP(x_dim, config.h_dims, code_dim, activation="relu")
+    decoder = MLP(config.z_dim, config.h_dims[::-1], x_dim, activation="relu")
+    if config.model == "autoencoder":
+        return Autoencoder(encoder, decoder, likelihood, z_dim=config.z_dim)
+    return VAE(encoder, decoder, likelihood, prior)
+
+
+def run(
+    config: GaussiansConfig,
+    *,
+    seed: int,
+    budget: Budget | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 1000,
+    progress: bool = True,
+) -> Run:
+    """Train on 5,000 points and measure on 5,000 others.
+
+    Args:
+        config: the settings. seed: of weights, order and noise (the data are the same for every seed).
+        budget: None for `Budget.current`. folder, resume, checkpoint_every: see `experiments.run.train`.
+        progress: show it.
+
+    Returns:
+        a `Run` with metrics, nats per example: ``test_elbo_bound``, ``test_log_px``, ``test_kl``,
+        ``test_model_log_px`` (quadrature for one latent, else 1,000 importance samples) and
+        ``test_data_log_px`` (the exact log-density of the data, which no model can beat on average).
+    """
+    budget = Budget.current() if budget is None else budget
+    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=200, quick=4000, full=20_000))
+    device = pick_device()
+    x_train, x_test = (sample(config, seed=s).to(device) for s in (0, 1))
+    torch.manual_seed(seed)
+    model = build(config).to(device)
+    objective: Any = objectives.reconstruction
+    if config.model == "vae":
+        objective = partial(objectives.elbo, beta=config.beta)
+
+    def measure(model: Any) -> dict[str, float]:
+        torch.manual_seed(seed)
+        terms = evaluate_terms(model, x_test, objective)
+        metrics = {f"test_{name}": value.mean for name, value in terms.items() if name != "loss"}
+        metrics["test_data_log_px"] = truth(config).log_prob(x_test.cpu()).mean().item()
+        if config.model == "vae":
+            exact = model.z_dim == 1
+            log_px = (
+                quadrature_log_px(model, x_test) if exact else importance_log_px(model, x_test, n_samples=1000).log_px
+            )
+            metrics["test_model_log_px"] = log_px.mean().item()
+        return metrics
+
+    return train(
+        "gaussians",
+        config,
+        model,
+        Batches(x_train, batch_size=config.batch_size, seed=seed),
+        objective,
+        seed=seed,
+        budget=budget,
+        data=f"{config.data}, 5,000 train and 5,000 test points (made by a formula)",
+        measure=measure,
+        folder=folder,
+        resume=resume,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
+
+
+def sample(config: GaussiansConfig, *, seed: int, n: int = 5000) -> torch.Tensor:
+    """``n`` points of the study's data, (n, D) float32; seed 0 is the training set, 1 the test set."""
+    distribution = truth(config)
+    if isinstance(distribution, GaussianMixture):
+        return distribution.sample(n // distribution.n_components, seed=seed)[0]
+    return distribution.sample(n, seed=seed)

@@ -1,0 +1,146 @@
+"""One finished run: what was trained, on what, for how long, and what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from vae_helpers.data import Batches
+from vae_helpers.objectives import Terms
+from vae_helpers.training import Budget, History, fit
+from vae_helpers.training.budget import describe_device
+from vae_helpers.training.checkpoint import atomic_write
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with everything needed to say where its numbers come from.
+
+    Args:
+        study: its name. config: the settings, steps resolved. seed, budget: as run.
+        data: the data source in words. hardware: the device in words. seconds: training time.
+        steps: reached. metrics: name -> value, nats unless the name says otherwise.
+        model: in evaluation mode. history: of the training.
+    """
+
+    study: str
+    config: Any
+    seed: int
+    budget: Budget
+    data: str
+    hardware: str
+    seconds: float
+    steps: int
+    metrics: dict[str, float]
+    model: nn.Module = field(repr=False)
+    history: History = field(repr=False)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All but the model and its history, as plain values."""
+        return {
+            "study": self.study,
+            "config": dataclasses.asdict(self.config),
+            "seed": self.seed,
+            "budget": str(self.budget),
+            "data": self.data,
+            "hardware": self.hardware,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "commit": _commit(),
+            "seconds": round(self.seconds, 1),
+            "steps": self.steps,
+            "metrics": self.metrics,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json`` and ``weights.safetensors`` into ``folder``, each atomically."""
+        weights = safetensors.torch.save(self.model.state_dict())
+        atomic_write(folder / "weights.safetensors", lambda file: file.write(weights))
+        text = json.dumps({**self.record, "history": self.history.state_dict()}, indent=1)
+        atomic_write(folder / "run.json", lambda file: file.write(text.encode()))
+
+
+def train(
+    study: str,
+    config: Any,
+    model: nn.Module,
+    batches: Batches,
+    objective: Callable[[Any, Any], Terms],
+    *,
+    seed: int,
+    budget: Budget,
+    data: str,
+    measure: Callable[[Any], dict[str, float]],
+    evaluate: Callable[[Any], dict[str, float]] | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 1000,
+    progress: bool = True,
+) -> Run:
+    """Fit a study's model and measure it: the part that all studies share.
+
+    Args:
+        study, config, seed, budget, data: go into the record; config has ``steps``, ``lr`` and ``bf16``.
+        measure: the finished model -> metrics. evaluate: numbers along the way.
+        folder: where checkpoint, weights and record go; None keeps everything in memory.
+        resume: go on from the folder's checkpoint.
+
+    Returns:
+        a `Run`; its ``history.interrupted`` says if it was stopped by hand.
+    """
+    history = fit(
+        model,
+        batches,
+        objective,
+        steps=config.steps,
+        lr=config.lr,
+        bf16=config.bf16,
+        evaluate=evaluate,
+        eval_every=max(config.steps // 20, 1),
+        log_every=min(50, config.steps),
+        checkpoint=folder / "checkpoint.pt" if folder else None,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        config={"study": study, "seed": seed, **_without_steps(config)},
+        progress=progress,
+        title=study,
+    )
+    steps = int(history.steps[-1])
+    metrics = {} if history.interrupted else measure(model)
+    hardware = describe_device(batches.x.device)
+    run = Run(study, config, seed, budget, data, hardware, history.seconds, steps, metrics, model, history)
+    if folder is not None:
+        run.save(folder)
+    return run
+
+
+def _without_steps(config: Any) -> Mapping[str, Any]:
+    """The settings that a longer run of the same kind shares (tuples as lists, as a checkpoint keeps them)."""
+    values = dataclasses.asdict(config)
+    values.pop("steps")
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _commit() -> str:
+    """The commit the package stands at, with a plus if files of the package differ from it."""
+    here = Path(__file__).resolve().parents[1]
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "*.py"], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")

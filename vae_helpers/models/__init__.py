@@ -1,0 +1,6 @@
+"""Models: networks, a prior and a likelihood put together. They hold no losses."""
+
+from vae_helpers.models.autoencoder import Autoencoder
+from vae_helpers.models.vae import VAE
+
+__all__ = ["VAE", "Autoencoder"]

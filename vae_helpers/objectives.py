@@ -1,0 +1,125 @@
+"""Bounds and losses as named per-example terms, in nats: ``*_bound`` is maximised, ``loss`` minimised.
+
+Every objective returns a dict of (B,) tensors, one value per example, with the key ``loss``; the
+caller takes one ``.mean()`` over the batch (that is what `training.fit` does). Weights are
+keyword-only and never rescaled inside.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_helpers.distributions import check_suffix, log_normal, sample_normal
+from vae_helpers.models import VAE, Autoencoder
+
+Terms = dict[str, Tensor]
+
+
+def elbo(model: VAE, x: Tensor, *, beta: float = 1.0) -> Terms:
+    r"""One-sample evidence lower bound, :math:`E_q[\log p(x|z)] - \mathrm{KL}[q(z|x) \| p(z)]`.
+
+    Args:
+        model: a `VAE`. x: a batch, (B, D), in the likelihood's range.
+        beta: weight of the KL in ``loss`` only, >= 0; the reported bound is always the true one.
+
+    Returns:
+        dict of (B,), nats, not reduced: ``log_px`` the reconstruction term, ``kl`` >= 0 (closed form
+        for a standard normal prior), ``elbo_bound`` = log_px - kl, ``loss`` = beta kl - log_px.
+
+    Raises:
+        ValueError: if beta < 0, or x is no batch of flat examples.
+
+    Source: Kingma & Welling 2014, equation 7; beta: Higgins et al. 2017, equation 4.
+    """
+    if not (beta >= 0 and math.isfinite(beta)):
+        raise ValueError(f"beta must be a finite number >= 0, got {beta}")
+    _check_batch(x)
+    q_mu, q_logvar = model.encode(x)
+    z = sample_normal(q_mu, q_logvar)
+    log_px = model.likelihood.log_prob(x, model.decode(z))
+    kl = model.prior.kl(q_mu, q_logvar, z)
+    return {"loss": beta * kl - log_px, "log_px": log_px, "kl": kl, "elbo_bound": log_px - kl}
+
+
+def log_weights(model: VAE, x: Tensor, *, n_samples: int) -> Tensor:
+    r"""Log importance weights, :math:`\log w_s = \log p(x|z_s) + \log p(z_s) - \log q(z_s|x)`, :math:`z_s \sim q`.
+
+    Args:
+        model: a `VAE`. x: a batch, (B, D). n_samples: S >= 1.
+
+    Returns:
+        (S, B), nats, not reduced.
+
+    Raises:
+        ValueError: if ``n_samples`` < 1, or x is no batch of flat examples.
+
+    Source: Burda, Grosse & Salakhutdinov 2016, equation 8.
+    """
+    _check_batch(x)
+    q_mu, q_logvar = model.encode(x)
+    z = sample_normal(q_mu, q_logvar, n_samples)
+    log_px = model.likelihood.log_prob(x, model.decode(z))
+    return log_px + model.prior.log_prob(z) - log_normal(z, q_mu, q_logvar)
+
+
+def iwae(model: VAE, x: Tensor, *, n_samples: int) -> Terms:
+    r"""Importance-weighted bound, :math:`E[\log \frac1k \sum_s w_s]` with k = ``n_samples``.
+
+    Args:
+        model: a `VAE`. x: a batch, (B, D). n_samples: k >= 1; k = 1 is the ELBO with a sampled KL.
+
+    Returns:
+        dict of (B,), nats, not reduced: ``iwae_bound``, ``loss`` = -iwae_bound.
+
+    Raises:
+        ValueError: if ``n_samples`` < 1, or x is no batch of flat examples.
+
+    Source: Burda et al. 2016, equation 8.
+    """
+    bound = torch.logsumexp(log_weights(model, x, n_samples=n_samples), dim=0) - math.log(n_samples)
+    return {"loss": -bound, "iwae_bound": bound}
+
+
+def reconstruction(model: Autoencoder, x: Tensor) -> Terms:
+    r"""The autoencoder's objective, :math:`\log p(x \mid z = \text{encode}(x))`; no bound on anything.
+
+    Args:
+        model: an `Autoencoder`. x: a batch, (B, D).
+
+    Returns:
+        dict of (B,), nats, not reduced: ``log_px`` and ``loss`` = -log_px.
+
+    Raises:
+        ValueError: if x is no batch of flat examples.
+    """
+    _check_batch(x)
+    log_px = model.likelihood.log_prob(x, model.decode(model.encode(x)))
+    return {"loss": -log_px, "log_px": log_px}
+
+
+def check_terms(terms: Terms, batch_size: int) -> None:
+    """Raise unless every term is one number per example, which a silent mean or broadcast would break.
+
+    Args:
+        terms: what an objective returned. batch_size: B.
+
+    Raises:
+        ValueError: naming the first term whose shape is not (B,), or a missing ``loss``.
+    """
+    if "loss" not in terms:
+        raise ValueError(f"an objective must return the key 'loss'; got {sorted(terms)}")
+    for name, value in terms.items():
+        if tuple(value.shape) != (batch_size,):
+            raise ValueError(
+                f"term {name!r} has shape {tuple(value.shape)}, expected ({batch_size},): one value per example. "
+                "Sum over data or latent dimensions, never over the batch."
+            )
+    check_suffix(**terms)
+
+
+def _check_batch(x: Tensor) -> None:
+    if x.ndim != 2:
+        raise ValueError(f"x must be a batch of flat examples, (B, D); got shape {tuple(x.shape)}. Use x.flatten(1).")

@@ -1,0 +1,111 @@
+"""Complete checkpoints: written to a temporary name, synced, renamed; read without unpickling."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, read or used; the message names the file and what to do."""
+
+
+def atomic_write(path: Path, write: Any) -> None:
+    """Let ``write(file)`` fill a temporary file beside ``path``, sync it and rename it into place.
+
+    Whatever happens before the rename, the file that was at ``path`` stays as it was.
+
+    Args:
+        path: the final name; its folder is made. write: called with a file open for binary writing.
+
+    Raises:
+        CheckpointError: if anything cannot be written (disk full, no permission).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+        kept = f" The last one, {path}, is untouched." if path.exists() else ""
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"cannot write {path}: {reason}. Free some space or choose another folder.{kept}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: the file. state: tensors and plain values, nested.
+
+    Raises:
+        CheckpointError: if it cannot be written; the file already there survives.
+    """
+    atomic_write(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+
+
+def load(path: Path, *, config: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint and check that it belongs to this model and this configuration.
+
+    Args:
+        path: the file. config: of the run that wants to go on. shapes: of its parameters, by name.
+
+    Returns:
+        the saved state, on the CPU.
+
+    Raises:
+        CheckpointError: if the file is cut short or damaged, or of another model or configuration
+            (the differences are listed).
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle, runtime and OS errors all mean the same here
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is no whole checkpoint ({reason}). Delete it to start afresh, or put an earlier copy there."
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of this package, format {FORMAT}. Delete it to start afresh.")
+    _same("model", path, state["shapes"], shapes)
+    _same("configuration", path, state["config"], config)
+    return state
+
+
+def _same(what: str, path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differences = [
+        f"{key}: {saved.get(key, 'absent')} there, {wanted.get(key, 'absent')} here"
+        for key in sorted({*saved, *wanted})
+        if saved.get(key, "absent") != wanted.get(key, "absent")
+    ]
+    if differences:
+        more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+        raise CheckpointError(
+            f"{path} is of another {what} ({'; '.join(differences[:4])}{more}). "
+            "Use the settings it was made with, or another folder."
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # Windows has no way to open a folder
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

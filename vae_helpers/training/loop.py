@@ -1,0 +1,294 @@
+"""The training loop: one for every model of the collection."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vae_helpers.data import Batches
+from vae_helpers.objectives import Terms, check_terms
+from vae_helpers.training import checkpoint as checkpoints
+from vae_helpers.training.capture import CapturedStep
+from vae_helpers.training.history import History
+from vae_helpers.training.progress import Progress
+
+Objective = Callable[[Any, Any], Terms]
+
+
+class NonFiniteLossError(RuntimeError):
+    """A term became NaN or infinite; the message names the step, the terms and the last good checkpoint."""
+
+
+class Update(Protocol):
+    """One optimisation step on one batch, with everything it owns in its state.
+
+    Calling it takes a batch and returns scalar tensors by name, with no host synchronisation inside
+    (on CUDA it is captured into a graph). `GradientStep` is the usual one; a model with two
+    optimisers or two batches brings its own.
+    """
+
+    model: nn.Module
+
+    def __call__(self, batch: Any) -> dict[str, Tensor]:
+        """Change the parameters once; return the batch means of the terms, detached."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimisers."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what was saved."""
+
+
+class GradientStep:
+    """theta <- Adam(theta, grad of mean(loss)): the update for one objective and one optimiser.
+
+    Args:
+        model: what is trained. objective: (model, batch) -> per-example terms with a ``loss``.
+        lr: Adam's step size, > 0.
+        bf16: run the matrix products in bfloat16 (the densities stay float32).
+
+    Raises:
+        ValueError: if ``lr`` is not positive.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective, *, lr: float = 1e-3, bf16: bool = False) -> None:
+        if not lr > 0:
+            raise ValueError(f"lr must be positive, got {lr}")
+        self.model, self.objective, self.bf16 = model, objective, bf16
+        self.device = next(model.parameters()).device
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused, capturable=self.device.type == "cuda")
+
+    def __call__(self, batch: Any) -> dict[str, Tensor]:
+        """One step; returns the mean of each term."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            terms = self.objective(self.model, batch)
+        check_terms(terms, len(batch))
+        means = {name: value.mean() for name, value in terms.items()}
+        means["loss"].backward()
+        self.optimizer.step()
+        return {name: value.detach() for name, value in means.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimiser."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what was saved."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    objective: Objective | None = None,
+    *,
+    steps: int,
+    lr: float = 1e-3,
+    bf16: bool = False,
+    update: Update | None = None,
+    evaluate: Callable[[Any], dict[str, float]] | None = None,
+    eval_every: int = 1000,
+    log_every: int = 50,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 1000,
+    resume: bool = False,
+    config: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    title: str = "",
+) -> History:
+    """Train ``model`` for ``steps`` optimiser steps and return what was measured.
+
+    Ctrl-C ends the run at the next step boundary: history, model and checkpoint are complete up to
+    there, and a second Ctrl-C stops at once. On CUDA the whole step is captured into a graph.
+
+    Args:
+        model: trained in place, left in evaluation mode.
+        batches: where batches come from.
+        objective: (model, batch) -> per-example terms; trained by Adam with ``lr`` (and ``bf16``).
+        steps: the step to train to, counted from the very start also when resuming.
+        update: instead of ``objective``: a hook that does a whole step itself.
+        evaluate: called with the model every ``eval_every`` steps and at the end, in evaluation mode,
+            without gradients and with the random state put back; returns numbers by name.
+        log_every: steps a row of the history averages over; also how often losses are checked.
+        checkpoint: file to write every ``checkpoint_every`` steps (at a multiple of ``log_every``) and at the end.
+        resume: go on from ``checkpoint`` if it exists. config: saved in it and compared on resuming.
+        progress: show progress. title: its first words.
+
+    Returns:
+        a `History`.
+
+    Raises:
+        ValueError: if not exactly one of ``objective`` and ``update`` is given, or a count is below 1.
+        CheckpointError: if ``checkpoint`` exists and ``resume`` is False, or cannot be read, used or written.
+        NonFiniteLossError: at the first step with a term that is not finite.
+    """
+    if (objective is None) == (update is None):
+        raise ValueError("give either an objective or an update, not both")
+    for name, value in {"steps": steps, "log_every": log_every, "checkpoint_every": checkpoint_every}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if update is None:
+        assert objective is not None
+        update = GradientStep(model, objective, lr=lr, bf16=bf16)
+    run = _Run(update, batches, History(), checkpoint, dict(config or {}))
+    if checkpoint is not None and checkpoint.exists():
+        if not resume:
+            raise checkpoints.CheckpointError(
+                f"{checkpoint} exists already. Pass resume=True (--resume) to go on from it, or choose another folder."
+            )
+        run.load()
+    device = next(model.parameters()).device
+    step_fn = CapturedStep(run.step) if device.type == "cuda" else run.step
+    bar = Progress(steps, start=run.at, enabled=progress, title=title)
+    ring: Tensor | None = None
+    seconds, resumed_at = run.history.seconds, run.at
+    began = time.perf_counter()
+    model.train()
+    with _interrupt_at_step_boundary() as interrupt:
+        while run.at < steps and not interrupt.is_set():
+            values = step_fn(batches.draw())
+            if ring is None:
+                ring = torch.zeros(log_every, len(values), device=device)
+            ring[run.at % log_every].copy_(values)
+            run.at += 1
+            done = run.at == steps or interrupt.is_set()
+            if run.at % log_every and not done:
+                continue
+            n = (run.at - 1) % log_every + 1
+            first = max(run.at - n, resumed_at) - (run.at - n)  # a run may start inside a window
+            run.flush(ring[first:n], seconds + time.perf_counter() - began)
+            saving = checkpoint is not None and (done or _crossed(run.at, checkpoint_every, log_every))
+            evaluating = evaluate is not None and (done or _crossed(run.at, eval_every, log_every))
+            if saving or evaluating:
+                paused = time.perf_counter()
+                if evaluating and evaluate is not None:
+                    run.evaluate(evaluate)
+                if saving:
+                    run.save()
+                began += time.perf_counter() - paused
+            bar.update(run.at, run.last_terms())
+    run.history.interrupted = interrupt.is_set() and run.at < steps
+    note = f"stopped by hand at step {run.at:,} of {steps:,}" if run.history.interrupted else ""
+    bar.update(run.at, run.last_terms(), final=True, note=note)
+    model.eval()
+    return run.history
+
+
+class _Run:
+    """The state of one call of `fit`: what a checkpoint holds."""
+
+    def __init__(
+        self, update: Update, batches: Batches, history: History, path: Path | None, config: dict[str, Any]
+    ) -> None:
+        self.update, self.batches, self.history, self.path, self.config = update, batches, history, path, config
+        self.at = 0
+        self.names: list[str] = []
+        self.last_good = 0
+
+    def step(self, index: Tensor) -> Tensor:
+        """One update on the batch at ``index``; the terms as one vector."""
+        means = self.update(self.batches.take(index))
+        self.names = list(means)
+        return torch.stack(list(means.values()))
+
+    def flush(self, window: Tensor, seconds: float) -> None:
+        """Move a window of terms to the host, check it and append its mean to the history."""
+        values = window.double().cpu()
+        bad = (~values.isfinite()).any(dim=1).nonzero()
+        if len(bad):
+            row = int(bad[0])
+            terms = ", ".join(
+                f"{name} {value:.4g}" for name, value in zip(self.names, values[row].tolist(), strict=True)
+            )
+            good = (
+                f"The last good checkpoint is {self.path}, at step {self.last_good:,}."
+                if self.path is not None and self.path.exists()
+                else "There is no checkpoint; pass checkpoint= to keep one."
+            )
+            raise NonFiniteLossError(
+                f"step {self.at - len(values) + row + 1:,}: {terms}. {good} "
+                "Usual causes: a learned variance without a floor, a learning rate too high, data out of range."
+            )
+        means = dict(zip(self.names, values.mean(0).tolist(), strict=True))
+        self.history.rows.append({"step": float(self.at), "seconds": seconds, **means})
+
+    def last_terms(self) -> dict[str, float]:
+        """The newest row's terms."""
+        return {name: self.history.rows[-1][name] for name in self.history.names} if self.history.rows else {}
+
+    def evaluate(self, evaluate: Callable[[Any], dict[str, float]]) -> None:
+        """Evaluate without leaving a trace in the random state."""
+        if self.history.evals and self.history.evals[-1]["step"] == self.at:
+            return
+        self.update.model.eval()
+        with torch.random.fork_rng(), torch.no_grad():
+            self.history.evals.append({"step": float(self.at), **evaluate(self.update.model)})
+        self.update.model.train()
+
+    def save(self) -> None:
+        """Write everything that is needed to go on."""
+        assert self.path is not None
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        state = {
+            "step": self.at,
+            "update": self.update.state_dict(),
+            "batches": self.batches.state_dict(),
+            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "history": self.history.state_dict(),
+            "config": self.config,
+            "shapes": self._shapes(),
+        }
+        checkpoints.save(self.path, state)
+        self.last_good = self.at
+
+    def load(self) -> None:
+        """Go on from the checkpoint."""
+        assert self.path is not None
+        state = checkpoints.load(self.path, config=self.config, shapes=self._shapes())
+        self.update.load_state_dict(state["update"])
+        self.batches.load_state_dict(state["batches"])
+        self.history.load_state_dict(state["history"])
+        torch.set_rng_state(state["rng"]["cpu"])
+        if torch.cuda.is_available() and state["rng"]["cuda"]:
+            torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+        self.at = self.last_good = state["step"]
+
+    def _shapes(self) -> dict[str, list[int]]:
+        return {name: list(value.shape) for name, value in self.update.model.state_dict().items()}
+
+
+def _crossed(at: int, every: int, log_every: int) -> bool:
+    """True at the first multiple of ``log_every`` at or past each multiple of ``every``."""
+    return at % every < log_every and at >= every
+
+
+@contextmanager
+def _interrupt_at_step_boundary() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event; the second one interrupts at once, as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # signals belong to the main thread
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(signum: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
