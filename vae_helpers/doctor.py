@@ -40,8 +40,7 @@ def report() -> tuple[list[str], bool]:
 
 def _python() -> Iterator[str]:
     where = "a virtual environment" if sys.prefix != sys.base_prefix else "no virtual environment"
-    old = sys.version_info < (3, 11)
-    yield f"{'MISSING' if old else 'ok     '} Python {platform.python_version()} in {where}{': 3.11 or newer is needed' if old else ''}"
+    yield f"ok      Python {platform.python_version()} in {where}"
 
 
 def _packages() -> Iterator[str]:
@@ -67,7 +66,8 @@ def _kernel() -> Iterator[str]:
     if any(folder.exists() for folder in folders):
         yield "ok      JupyterLab finds the widget manager"
     else:
-        yield f"MISSING the widget manager, so sliders will not show: run  {sys.executable} -m pip install jupyterlab_widgets"
+        mend = f"{sys.executable} -m pip install jupyterlab_widgets"
+        yield f"MISSING the widget manager, so sliders will not show: run  {mend}"
 
 
 def _data() -> Iterator[str]:
