@@ -96,7 +96,7 @@ class ImportanceEstimate:
 
 @torch.inference_mode()
 def importance_log_px(
-    model: VAE, x: Tensor, *, n_samples: int, bounds: Sequence[int] = (), memory_mb: float = 64.0
+    model: VAE, x: Tensor, *, n_samples: int, bounds: Sequence[int] = (), memory_mb: float = 8.0
 ) -> ImportanceEstimate:
     r"""log p(x) by importance sampling from q(z|x), batched over examples and samples.
 
@@ -105,7 +105,8 @@ def importance_log_px(
     Args:
         model: a `VAE` in evaluation mode. x: (N, D) float.
         n_samples: S. bounds: also report the IWAE bound with m samples for these m, each dividing S.
-        memory_mb: size of the largest decoder output held at once, MB (a few such tensors live at a time).
+        memory_mb: size of the largest decoder output held at once, MB; a few such tensors live at a time. On a CPU
+            8 MB fits the caches and is twice as fast as 64 MB.
 
     Returns:
         an `ImportanceEstimate`.
