@@ -129,21 +129,22 @@ def importance_log_px(
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
     samples_at_once = min(n_samples, at_once)
-    log_px, ess = [], []
-    found: dict[int, list[Tensor]] = {m: [] for m in bounds}
+    counts = [samples_at_once] * (n_samples // samples_at_once)
+    if n_samples % samples_at_once:
+        counts.append(n_samples % samples_at_once)
+    # The results have their place beforehand: small tensors kept from every piece would sit in the holes
+    # that the large ones leave in the heap, and the memory would grow by one piece after another.
+    log_px, ess, *found = (torch.empty(len(x), dtype=torch.float64, device=x.device) for _ in range(2 + len(bounds)))
+    at = 0
     for chunk in x.split(max(1, at_once // samples_at_once)):
-        counts = [samples_at_once] * (n_samples // samples_at_once)
-        if n_samples % samples_at_once:
-            counts.append(n_samples % samples_at_once)
+        here = slice(at, at := at + len(chunk))
         log_w = torch.cat([log_weights(model, chunk, n_samples=count) for count in counts]).double()
-        log_px.append(torch.logsumexp(log_w, 0) - math.log(n_samples))
-        ess.append(torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)))
-        for m in bounds:
+        log_px[here] = torch.logsumexp(log_w, 0) - math.log(n_samples)
+        ess[here] = torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0))
+        for m, values in zip(bounds, found, strict=True):
             groups = log_w.reshape(n_samples // m, m, -1)
-            found[m].append((torch.logsumexp(groups, 1) - math.log(m)).mean(0))
-    return ImportanceEstimate(
-        torch.cat(log_px), torch.cat(ess), {m: torch.cat(parts) for m, parts in found.items()}, n_samples
-    )
+            values[here] = (torch.logsumexp(groups, 1) - math.log(m)).mean(0)
+    return ImportanceEstimate(log_px, ess, dict(zip(bounds, found, strict=True)), n_samples)
 
 
 @torch.inference_mode()
