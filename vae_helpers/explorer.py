@@ -368,7 +368,7 @@ class LatentPad(_Panel):
         plot_latents(z, y, limit=limit, ax=left)
         grid = torch.from_numpy(normal_grid(15)).to(next(self.model.parameters()).device)
         grid = grid * (limit / grid.abs().max())
-        plot_grid(self.model.decode_mean(grid).cpu(), self.shape, n_columns=15, ax=right)
+        plot_grid(self.model.decode_mean(grid).cpu(), self.shape, n_columns=15, pad=0, ax=right)
         return figure_png(figure)
 
 

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from vae_helpers.distributions import check_suffix, log_normal, sample_normal
+from vae_helpers.distributions import check_suffix, log_standard_normal, sample_normal
 from vae_helpers.models import VAE, Autoencoder
 
 Terms = dict[str, Tensor]
@@ -59,10 +59,15 @@ def log_weights(model: VAE, x: Tensor, *, n_samples: int) -> Tensor:
     Source: Burda, Grosse & Salakhutdinov 2016, equation 8.
     """
     _check_batch(x)
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
     q_mu, q_logvar = model.encode(x)
-    z = sample_normal(q_mu, q_logvar, n_samples)
+    eps = torch.randn(n_samples, *q_mu.shape, dtype=q_mu.dtype, device=q_mu.device)
+    z = q_mu + torch.exp(0.5 * q_logvar) * eps
     log_px = model.likelihood.log_prob(x, model.decode(z))
-    return log_px + model.prior.log_prob(z) - log_normal(z, q_mu, q_logvar)
+    # log q from eps, not from (z - q_mu): that difference is all rounding once a posterior is very narrow
+    log_qz = log_standard_normal(eps) - 0.5 * q_logvar.sum(-1)
+    return log_px + model.prior.log_prob(z) - log_qz
 
 
 def iwae(model: VAE, x: Tensor, *, n_samples: int) -> Terms:

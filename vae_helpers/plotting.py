@@ -73,6 +73,7 @@ def plot_grid(
     shape: ImageShape,
     *,
     n_columns: int,
+    pad: int = 1,
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     title: str = "",
@@ -81,7 +82,7 @@ def plot_grid(
     """A grid of images as one ``imshow``, dark ink on white, fixed 0-1, with optional labels.
 
     Args:
-        images, shape, n_columns: see `tile`. row_labels, column_labels: one string each.
+        images, shape, n_columns, pad: see `tile`. row_labels, column_labels: one string each.
         title: of the axes. ax: drawn into; None makes a figure of fitting size.
 
     Returns:
@@ -90,12 +91,12 @@ def plot_grid(
     Raises:
         ValueError: as `tile`.
     """
-    canvas = tile(images, shape, n_columns=n_columns)
-    height, width = shape[-2] + 1, shape[-1] + 1
+    canvas = tile(images, shape, n_columns=n_columns, pad=pad)
+    height, width = shape[-2] + pad, shape[-1] + pad
     if ax is None:
         inches = 0.42
         _, ax = plt.subplots(figsize=(canvas.shape[1] / width * inches + 1.2, canvas.shape[0] / height * inches + 0.4))
-    ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="auto")
     ax.set_xticks([(i + 0.5) * width - 1 for i in range(len(column_labels))], column_labels)
     ax.set_yticks([(i + 0.5) * height - 1 for i in range(len(row_labels))], row_labels)
     ax.tick_params(length=0)
@@ -207,7 +208,7 @@ def plot_traversals(
     Returns:
         the Axes.
     """
-    labels = [f"{value:+.1f}" for value in values]
+    labels = [f"{value:+.1f}" if abs(value) > 1e-6 else "0" for value in values]
     ax = plot_grid(
         images, shape, n_columns=len(values), row_labels=row_labels, column_labels=labels, title=title, ax=ax
     )

