@@ -119,8 +119,10 @@ def run(
     if budget is Budget.SMOKE:
         x_test, x_train = x_test[:200], x_train[:200]
 
+    x_curve = x_test[: budget.pick(smoke=200, quick=2000, full=10_000)]
+
     def evaluate(model: Any) -> dict[str, float]:
-        return {f"test_{name}": value.mean for name, value in evaluate_terms(model, x_test, objective).items()}
+        return {f"test_{name}": value.mean for name, value in evaluate_terms(model, x_curve, objective).items()}
 
     def measure(model: Any) -> dict[str, float]:
         torch.manual_seed(seed)

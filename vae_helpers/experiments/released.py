@@ -46,7 +46,8 @@ class Released:
         if name not in metrics:
             raise KeyError(f"{self.name} has no metric {name!r}; it has {', '.join(metrics)}")
         value = metrics[name]
-        return f"{value['mean']:.2f} ± {value['sd']:.2f} (n = {value['n']})"
+        spread = "" if value["sd"] is None else f" ± {value['sd']:.2f}"
+        return f"{value['mean']:.2f}{spread} (n = {value['n']})"
 
 
 def released_names() -> list[str]:
@@ -128,6 +129,10 @@ def release(name: str, folders: Sequence[Path], *, note: str = "") -> Path:
         raise ValueError(f"a seed occurs twice: {seeds}")
     if not all(run["metrics"] for run in runs):
         raise ValueError("a run has no metrics: it was interrupted; finish it with --resume")
+    for run in runs:
+        bad = [key for key, value in run["metrics"].items() if not math.isfinite(value)]
+        if bad:
+            raise ValueError(f"seed {run['seed']} has metrics that are not finite: {', '.join(bad)}")
     first = runs[0]
     weights = safetensors.torch.load((first["folder"] / "weights.safetensors").read_bytes())
     halves = safetensors.torch.save({key: value.half() for key, value in weights.items()})
