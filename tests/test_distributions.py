@@ -67,7 +67,8 @@ def test_continuous_bernoulli_is_a_density_and_the_bernoulli_form_is_not():
 
 def test_continuous_bernoulli_gradients_match_finite_differences_also_near_zero():
     x = torch.rand(len(LOGITS), 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    x_logits = LOGITS[:, None].clone().requires_grad_()
+    # 19, not 20: F.softplus turns linear at 20, 2e-9 off, and a difference taken across that kink shows it
+    x_logits = LOGITS[:, None].clamp(-19, 19).requires_grad_()
     assert torch.autograd.gradcheck(lambda v: distributions.log_continuous_bernoulli_with_logits(x, v), x_logits)
 
 

@@ -87,5 +87,5 @@ class LinearGaussian:
 
         Source: Tipping & Bishop 1999, equation 7.
         """
-        m = self.weight.mT @ self.weight + self.x_var * torch.eye(self.weight.shape[1])
+        m = self.weight.mT @ self.weight + self.x_var * torch.eye(self.weight.shape[1]).to(self.weight)
         return torch.linalg.solve(m, self.weight.mT @ (x - self.bias).mT).mT, self.x_var * torch.linalg.inv(m)

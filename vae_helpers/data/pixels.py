@@ -10,6 +10,7 @@ from torch import Tensor
 
 def to_grey(x: Tensor) -> Tensor:
     """Grey levels x / 255; uint8 (..., D) -> float32 (..., D) in [0, 1]."""
+    _check_bytes(x)
     return x.to(torch.float32) / 255
 
 
@@ -27,8 +28,14 @@ def binarise(x: Tensor) -> Tensor:
 
     Source: Salakhutdinov & Murray 2008, section 5.
     """
+    _check_bytes(x)
     u = torch.empty_like(x).random_(0, 255)
     return (u < x).to(torch.float32)
+
+
+def _check_bytes(x: Tensor) -> None:
+    if x.dtype != torch.uint8:
+        raise ValueError(f"pixels must be uint8, 0 to 255, got {x.dtype}: are they grey levels or binarised already?")
 
 
 PIXELS: dict[str, Callable[[Tensor], Tensor]] = {"dynamic": binarise, "grey": to_grey}

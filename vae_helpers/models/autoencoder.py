@@ -22,11 +22,11 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """The code of each example; x (B, D) -> z (B, Z)."""
-        return self.encoder(x)
+        return self.encoder(x).to(x.dtype)  # float32 again under bf16
 
     def decode(self, z: Tensor) -> Tensor:
         """Decoder output (logits or means, as the likelihood reads it); z (..., Z) -> (..., D)."""
-        return self.decoder(z)
+        return self.decoder(z).to(z.dtype)
 
     def decode_mean(self, z: Tensor) -> Tensor:
         """E[x | z], the picture to look at; z (..., Z) -> (..., D)."""

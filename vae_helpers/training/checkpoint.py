@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import torch
 
 FORMAT = 1
+DIGEST_BYTES = 32
 
 
 class CheckpointError(RuntimeError):
@@ -28,7 +32,7 @@ def atomic_write(path: Path, write: Any) -> None:
     Raises:
         CheckpointError: if anything cannot be written (disk full, no permission).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -57,7 +61,20 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: if it cannot be written; the file already there survives.
     """
-    atomic_write(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    content = buffer.getvalue()
+    atomic_write(path, lambda file: file.write(hashlib.sha256(content).digest() + content))
+
+
+def check_writable(path: Path) -> None:
+    """Raise CheckpointError now, not after an hour, if ``path`` cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror}. Choose another folder.") from error
 
 
 def load(path: Path, *, config: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +91,10 @@ def load(path: Path, *, config: Mapping[str, Any], shapes: Mapping[str, Any]) ->
             (the differences are listed).
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+        if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
+            raise ValueError("its content does not match its sha256")  # torch.load does not look at checksums
+        state = torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle, runtime and OS errors all mean the same here
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(

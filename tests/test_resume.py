@@ -1,0 +1,77 @@
+"""A training process killed at random moments and resumed ends where the uninterrupted one ends, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+CASES = {
+    "gaussians": ["gaussians", "--steps", "3000", "--checkpoint-every", "100"],
+    "m1": [
+        *("m1", "--data", "drawn-faces", "--pixels", "grey", "--likelihood", "gaussian_optimal"),
+        *("--h-dims", "32", "--z-dim", "2", "--steps", "1500", "--checkpoint-every", "100"),
+    ],
+}
+KILLS = {"gaussians": 3, "m1": 2}
+PATIENCE_S = 120  # for a start on a busy machine; a run takes a few seconds
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+
+
+def start(case, folder, *flags):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "VAE_OFFLINE": "1", "VAE_DEVICE": "cpu"}
+    words = [sys.executable, "-m", "vae_helpers", "train", *CASES[case], "--budget", "smoke", "--out", str(folder)]
+    return subprocess.Popen([*words, *flags], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(process):
+    said, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said.decode()
+
+
+def stamp(path):
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def kill_after_a_checkpoint(process, path, delay):
+    """SIGKILL ``delay`` seconds after the process wrote its first checkpoint; False if it had finished by then."""
+    before, began = stamp(path), time.monotonic()
+    while stamp(path) == before and process.poll() is None:
+        assert time.monotonic() - began < PATIENCE_S
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.kill()
+    said, _ = process.communicate()
+    if process.returncode == 0:
+        return False
+    assert process.returncode == -signal.SIGKILL, said.decode()
+    return True
+
+
+def result(folder):
+    run = json.loads((folder / "run.json").read_text())
+    for row in run["history"]["rows"]:
+        del row["seconds"]
+    return {key: run[key] for key in ("config", "seed", "steps", "metrics", "history")}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_killed_at_random_moments_equals_the_uninterrupted_one(case, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    undisturbed = start(case, whole)
+    killed = 0
+    for attempt in range(KILLS[case]):
+        delay = random.uniform(0, 0.3)
+        print(f"kill {attempt}: {delay:.3f} s after a checkpoint")  # shown if the test fails
+        process = start(case, broken, *(["--resume"] if attempt else []))
+        killed += kill_after_a_checkpoint(process, broken / "checkpoint.pt", delay)
+    assert killed >= KILLS[case] - 1
+    finish(start(case, broken, "--resume"))
+    finish(undisturbed)
+    assert (broken / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert result(broken) == result(whole)
