@@ -41,8 +41,8 @@ def check_suffix(**tensors: Tensor) -> None:
 def check_unit_interval(x: Tensor, name: str = "x") -> None:
     """Raise unless every value of ``x`` lies in [0, 1].
 
-    On an accelerator the check would wait for the device, so there it is skipped: `training.fit`
-    checks its first batch on every device.
+    Skipped while a CUDA graph is captured or code is compiled, where values cannot be read; the first
+    steps of `training.fit` run eagerly on every device, so their batches are always checked.
 
     Args:
         x: any shape.
@@ -51,7 +51,7 @@ def check_unit_interval(x: Tensor, name: str = "x") -> None:
     Raises:
         ValueError: showing the smallest and largest value found.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.numel() == 0:
+    if torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing()) or x.numel() == 0:
         return
     low, high = (v.item() for v in x.detach().aminmax())
     if not (low >= 0 and high <= 1):
@@ -111,7 +111,7 @@ def log_bernoulli_with_logits(x: Tensor, x_logits: Tensor) -> Tensor:
         (...), nats, not reduced over the batch.
 
     Raises:
-        ValueError: if x leaves [0, 1] (checked on CPU) or the shapes do not match.
+        ValueError: if x leaves [0, 1] or the shapes do not match.
 
     Source: Kingma & Welling 2014, appendix C.1.
     """
@@ -137,7 +137,7 @@ def log_continuous_bernoulli_with_logits(x: Tensor, x_logits: Tensor) -> Tensor:
         (...), nats (a log *density*: it may be positive), not reduced over the batch.
 
     Raises:
-        ValueError: if x leaves [0, 1] (checked on CPU) or the shapes do not match.
+        ValueError: if x leaves [0, 1] or the shapes do not match.
 
     Source: Loaiza-Ganem & Cunningham 2019, equation 5.
     """

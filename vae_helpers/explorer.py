@@ -201,7 +201,7 @@ class LatentExplorer(SliderPanel):
             caption="original · reconstruction · edited",
             extra=[self.example],
         )
-        self.random = widgets.Button(description="Random", icon="random", layout=widgets.Layout(width="90px"))
+        self.random = widgets.Button(description="Random", icon="random", layout=widgets.Layout(width="110px"))
         self.random.on_click(lambda _: self.show_code(self._mean + self._sd * torch.randn_like(self._mean)))
         self.reset.description = "Reset"
         self.buttons.children = (self.random, self.reset)
