@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8888
-# Threads that wait by spinning stall each other as soon as another program needs a core (make bench, "threads").
-export OMP_WAIT_POLICY ?= passive
 BIN := $(VENV)/bin
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 

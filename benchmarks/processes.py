@@ -32,19 +32,26 @@ peers.ours(images)({steps})
 print(imported, loaded, peak_mb())
 """
 RATE = """
-import time
+import contextlib, io, time
 import torch
-from benchmarks import peers
+from benchmarks.training import CONTENDERS
 from vae_helpers.data import load_mnist
 torch.set_num_threads({n})
-contender, steps = peers.ours(load_mnist()), 0
-contender(2)
+torch.set_flush_denormal(True)
+with contextlib.redirect_stdout(io.StringIO()):
+    contender, steps = CONTENDERS[{name!r}][1](load_mnist()), 0
+contender(30)
 began = time.perf_counter()
 while time.perf_counter() < began + {seconds}:
-    contender(5)
-    steps += 5
+    contender(10)
+    steps += 10
 print(steps / (time.perf_counter() - began))
 """
+
+
+def rate(name: str, *, n: int, seconds: float, **environment: str) -> float:
+    """Steps/s of one contender with ``n`` torch threads, in a fresh process."""
+    return float(_run("-c", RATE.format(name=name, n=n, seconds=seconds), **environment).split()[-1])
 
 
 def import_seconds(quick: bool) -> Table:
@@ -96,7 +103,7 @@ def thread_rates(quick: bool) -> Table:
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, (threads, environment) in variants.items():
-            rates[name].append(float(_run("-c", RATE.format(n=threads, seconds=seconds), **environment).split()[-1]))
+            rates[name].append(rate("training.fit", n=threads, seconds=seconds, **environment))
     alone = rates["1 thread"]
     rows: list[Sequence[str | int | float]] = [
         [name, statistics.median(values), paired_ratio(values, alone)] for name, values in rates.items()

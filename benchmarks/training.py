@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import statistics
 import time
 from collections.abc import Callable
@@ -12,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks import peers
+from benchmarks import peers, processes
 from benchmarks.measure import Table, interleaved, paired_ratio
 from vae_helpers import objectives
 from vae_helpers.data import Images, load_mnist
@@ -20,57 +18,51 @@ from vae_helpers.evaluation import evaluate_terms
 from vae_helpers.experiments import m1
 
 TARGET_NELBO, EASY_NELBO = 96.1, 110.0
-PEERS: dict[str, tuple[tuple[str, ...], Callable[[Images], peers.Contender]]] = {
-    "DataLoader + ToTensor loop": ((), peers.data_loader),
-    "plain loop over a float tensor": ((), peers.plain_loop),
-    "pythae, BaseTrainer": (("pythae",), peers.pythae),
-    "Pyro, SVI": (("pyro",), peers.pyro_svi),
-    "Pyro, SVI, jit": (("pyro",), partial(peers.pyro_svi, jit=True)),
-}
-PIP_NAMES = {"pyro": "pyro-ppl"}
 OURS = "training.fit"
-
-
-def _prepared(images: Images, table: Table, *, variants: bool) -> dict[str, peers.Contender]:
-    """Ours, the installed peers and, if asked for, variants of ours; a missing peer becomes a remark."""
-    found = {OURS: peers.ours(images)}
-    for name, (packages, make) in PEERS.items():
-        if peers.installed(*packages):
-            with contextlib.redirect_stdout(io.StringIO()):
-                found[name] = make(images)
-        else:
-            wanted = " ".join(PIP_NAMES.get(package, package) for package in packages)
-            table.notes.append(f"{name}: not installed (pip install {wanted})")
-    if variants:
-        found[f"{OURS}, bf16"] = peers.ours(images, bf16=True)
-        found[f"{OURS}, compiled objective"] = peers.ours(images, compiled=True)
-    return found
+CONTENDERS: dict[str, tuple[str, Callable[[Images], peers.Contender]]] = {
+    OURS: ("", peers.ours),
+    f"{OURS}, bf16": ("", partial(peers.ours, bf16=True)),
+    f"{OURS}, compiled": ("", partial(peers.ours, compiled=True)),
+    f"{OURS}, bf16, compiled": ("", partial(peers.ours, bf16=True, compiled=True)),
+    "plain loop over a float tensor": ("", peers.plain_loop),
+    "DataLoader + ToTensor loop": ("", peers.data_loader),
+    "pythae, BaseTrainer": ("pythae", peers.pythae),
+    "Pyro, SVI": ("pyro", peers.pyro_svi),
+    "Pyro, SVI, jit": ("pyro", partial(peers.pyro_svi, jit=True)),
+}
+PEERS = ["DataLoader + ToTensor loop", "pythae, BaseTrainer", "Pyro, SVI", "Pyro, SVI, jit"]
+PIP_NAMES = {"pythae": "pythae", "pyro": "pyro-ppl"}
 
 
 def steps_per_second(quick: bool) -> Table:
-    """Every contender trains in turn; its rate, and how many times ours it is within the same round."""
-    steps, rounds = (100, 3) if quick else (200, 9)
+    """Every contender's rate in a process of its own: the thread pools of several in one would disturb each other."""
+    seconds, rounds = (2, 2) if quick else (4, 5)
     table = Table(
-        f"Steps/s, MLP VAE 784-300-300-20, batch {peers.BATCH}: {rounds} rounds of {steps} steps, interleaved",
+        f"Steps/s, MLP VAE 784-300-300-20, batch {peers.BATCH}: {rounds} interleaved rounds of {seconds} s",
         ["way of training", "steps/s", "ms/step", "fit is x times as fast"],
     )
-    contenders = _prepared(load_mnist(), table, variants=True)
-    for name, contender in contenders.items():
-        try:
-            contender(20)  # allocations, compilation, tracing
-        except Exception as error:  # an optional peer or compiler that does not work here must not end the run
-            if name == OURS:
-                raise
-            table.notes.append(f"{name} failed: {type(error).__name__}: {str(error).splitlines()[0][:80]}")
-            contenders = {key: value for key, value in contenders.items() if key != name}
-    seconds = interleaved({name: partial(c, steps) for name, c in contenders.items()}, rounds=rounds)
+    rates: dict[str, list[float]] = {}
+    for name, (package, _) in CONTENDERS.items():
+        if peers.installed(package):
+            rates[name] = []
+        else:
+            table.notes.append(f"{name}: not installed (pip install {PIP_NAMES[package]})")
+    for _ in range(rounds):
+        for name in list(rates):
+            try:
+                rates[name].append(processes.rate(name, n=torch.get_num_threads(), seconds=seconds))
+            except RuntimeError as error:  # an optional peer or compiler that does not work here must not end the run
+                if name == OURS:
+                    raise
+                table.notes.append(str(error))
+                del rates[name]
     table.rows = [
-        [name, steps / statistics.median(v), 1e3 * statistics.median(v) / steps, paired_ratio(v, seconds[OURS])]
-        for name, v in seconds.items()
+        [name, statistics.median(v), 1e3 / statistics.median(v), paired_ratio(rates[OURS], v)]
+        for name, v in rates.items()
     ]
-    rivals = [name for name in seconds if name in PEERS and not name.startswith("plain")]
-    for name in (OURS, f"{OURS}, bf16"):
-        ratio, rival = min((paired_ratio(seconds[rival], seconds[name]), rival) for rival in rivals)
+    rivals = [name for name in rates if name in PEERS]
+    for name in (name for name in rates if name.startswith(OURS)):
+        ratio, rival = min((paired_ratio(rates[name], rates[rival]), rival) for rival in rivals)
         table.notes.append(f"{name} is {ratio:.2f} times as fast as the best peer, {rival} (aim: 1.8).")
     return table
 
@@ -85,7 +77,7 @@ def equal_nelbo(quick: bool) -> Table:
     x_test = m1.fixed_pixels(images.x_test, "dynamic")
     contenders = {
         OURS: peers.ours(images),
-        f"{OURS}, bf16": peers.ours(images, bf16=True),
+        f"{OURS}, bf16, compiled": peers.ours(images, bf16=True, compiled=True),
         "DataLoader + ToTensor loop": peers.data_loader(images),
     }
     seconds = dict.fromkeys(contenders, 0.0)

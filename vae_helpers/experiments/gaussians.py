@@ -47,6 +47,8 @@ class GaussiansConfig:
     """optimiser steps; 0 takes the budget's: smoke 200, quick 4,000, full 20,000"""
     bf16: bool = False
     """matrix products in bfloat16"""
+    compiled: bool = False
+    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
 
 
 def truth(config: GaussiansConfig) -> GaussianMixture | LinearGaussian:

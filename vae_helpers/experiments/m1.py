@@ -57,6 +57,8 @@ class M1Config:
     """optimiser steps; 0 takes the budget's: smoke 60, quick 3,000, full 20,000"""
     bf16: bool = False
     """matrix products in bfloat16"""
+    compiled: bool = False
+    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
 
 
 def load(config: M1Config) -> Images:

@@ -90,7 +90,7 @@ def train(
     """Fit a study's model and measure it: the part that all studies share.
 
     Args:
-        study, config, seed, budget, data: go into the record; config has ``steps``, ``lr`` and ``bf16``.
+        study, config, seed, budget, data: go into the record; config has ``steps``, ``lr``, ``bf16`` and ``compiled``.
         measure: the finished model -> metrics. evaluate: numbers along the way.
         folder: where checkpoint, weights and record go; None keeps everything in memory.
         resume: go on from the folder's checkpoint.
@@ -105,6 +105,7 @@ def train(
         steps=config.steps,
         lr=config.lr,
         bf16=config.bf16,
+        compiled=config.compiled,
         evaluate=evaluate,
         eval_every=max(config.steps // 20, 1),
         log_every=min(50, config.steps),
