@@ -1,0 +1,90 @@
+"""Slider panels without a browser: callbacks fire when a value is set from Python."""
+
+import base64
+
+import pytest
+import torch
+
+from vae_helpers.experiments import m1
+from vae_helpers.experiments.m1 import M1Config
+from vae_helpers.explorer import LatentExplorer, LatentPad, SliderPanel
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def x():
+    return torch.rand(12, 784, generator=torch.Generator().manual_seed(0))
+
+
+def build(z_dim, model="vae"):
+    torch.manual_seed(0)
+    return m1.build(M1Config(z_dim=z_dim, h_dims=(16,), model=model)).eval()
+
+
+@pytest.mark.parametrize("kind", ["vae", "autoencoder"])
+def test_moving_a_slider_changes_the_picture_and_only_that_latent(x, kind):
+    explorer = LatentExplorer(build(5, kind), x, shape=(28, 28), n_sliders=3)
+    picture, code = explorer.image.value, explorer.z.clone()
+    explorer.sliders[1].value += 1
+    assert explorer.image.value != picture
+    assert bytes(explorer.image.value).startswith(PNG)
+    assert (explorer.z != code).nonzero().flatten().tolist() == [explorer.order[1]]
+
+
+def test_sliders_are_sorted_by_kl(x):
+    model = build(5)
+    explorer = LatentExplorer(model, x, shape=(28, 28))
+    q_mu, q_logvar = model.encode(x)
+    kl = 0.5 * (q_mu**2 + q_logvar.exp() - 1 - q_logvar).mean(0)
+    assert explorer.order == kl.argsort(descending=True).tolist()
+
+
+def test_starting_from_an_example_shows_its_code_and_reset_brings_it_back(x):
+    model = build(5)
+    explorer = LatentExplorer(model, x, shape=(28, 28), n_sliders=2)
+    explorer.example.value = 7
+    torch.testing.assert_close(explorer.z, model.encode(x)[0][7])
+    picture = explorer.image.value
+    explorer.random.click()
+    assert explorer.image.value != picture
+    explorer.reset.click()
+    assert explorer.image.value == picture
+    torch.testing.assert_close(explorer.z, model.encode(x)[0][7])
+
+
+def test_the_pad_decodes_where_it_points(x):
+    pad = LatentPad(build(2), x, shape=(28, 28))
+    picture = pad.image.value
+    pad.pad.point = [1.0, -0.5]
+    assert pad.image.value != picture
+    assert "+1.00, -0.50" in pad.readout.value
+
+
+def test_a_pad_needs_two_latents(x):
+    with pytest.raises(ValueError, match="this one has 3"):
+        LatentPad(build(3), x, shape=(28, 28))
+
+
+def test_an_error_while_drawing_is_shown_and_raised():
+    def render(values):
+        if values[0] > 0:
+            raise ValueError("no picture here")
+        return torch.zeros(4, 4).numpy()
+
+    panel = SliderPanel(render, names=["z"])
+    with pytest.raises(ValueError, match="no picture here"):
+        panel.sliders[0].value = 1.0
+    assert "no picture here" in panel.message.value
+    panel.sliders[0].value = -1.0
+    assert panel.message.value == ""
+
+
+@pytest.mark.parametrize(
+    "make", [lambda x: LatentExplorer(build(4), x, shape=(28, 28)), lambda x: LatentPad(build(2), x, shape=(28, 28))]
+)
+def test_a_page_without_a_kernel_shows_a_still_picture(x, make):
+    bundle = make(x)._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert base64.b64decode(data["image/png"]).startswith(PNG)
+    assert "run this cell" in data["text/plain"]

@@ -1,0 +1,123 @@
+"""One slider a latent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_helpers.evaluation import aggregate_posterior
+from vae_helpers.explorer.panel import SliderPanel
+from vae_helpers.models import VAE, Autoencoder
+from vae_helpers.plotting import ImageShape, figure_png, plot_traversals, tile
+
+
+class LatentExplorer(SliderPanel):
+    """Sliders over a model's latents, most informative first; original, reconstruction and edited picture.
+
+    A slider's unit is one standard deviation of that latent under the aggregate posterior q(z), from
+    its mean: 0 is the average code, and +-3 covers the data whether or not the model keeps to its prior.
+    Latents beyond ``n_sliders`` keep the code of the chosen example.
+
+    Args:
+        model: a trained `VAE` or `Autoencoder`, in evaluation mode.
+        x: example images to start from, (N, D) float in the model's range, N >= 2.
+        shape: (H, W) or (3, H, W). n_sliders: at most this many. limit: of the sliders. scale: enlargement.
+
+    Raises:
+        ValueError: for fewer than two examples or a shape that does not fit them.
+    """
+
+    def __init__(
+        self,
+        model: VAE | Autoencoder,
+        x: Tensor,
+        *,
+        shape: ImageShape,
+        n_sliders: int = 10,
+        limit: float = 3.0,
+        scale: int = 5,
+    ) -> None:
+        self.model, self.x, self.shape = model, x, shape
+        with torch.inference_mode():
+            moments = aggregate_posterior(model, x)
+            codes = model.encode(x)
+            self.codes = codes[0] if isinstance(codes, tuple) else codes
+            self._reconstructions = model.decode_mean(self.codes).cpu()
+        self._mean, self._sd = moments.mean, moments.sd.clamp_min(1e-6)
+        has_kl = bool(moments.kl.any())
+        importance = moments.kl if has_kl else moments.mu_variance
+        self.order = importance.argsort(descending=True).tolist()[:n_sliders]
+        self.names = [f"z{j + 1}  KL {moments.kl[j]:.1f}" if has_kl else f"z{j + 1}" for j in self.order]
+        self.z = self.codes[0].clone()
+        self._example = 0
+        self.example = widgets.IntSlider(
+            value=0,
+            min=0,
+            max=len(x) - 1,
+            description="start from",
+            layout=widgets.Layout(width="330px"),
+            style={"description_width": "90px"},
+        )
+        self.example.observe(lambda change: self.start_from(change["new"]), names="value")
+        with torch.inference_mode():
+            still = self._traversals(limit)
+        super().__init__(
+            self._picture,
+            names=self.names,
+            start=self._units(self.z),
+            limit=limit,
+            scale=scale,
+            still=still,
+            caption="original · reconstruction · edited",
+            extra=[self.example],
+        )
+        self.random = widgets.Button(description="Random", icon="random", layout=widgets.Layout(width="110px"))
+        self.random.on_click(lambda _: self.show_code(self._mean + self._sd * torch.randn_like(self._mean)))
+        self.reset.description = "Reset"
+        self.buttons.children = (self.random, self.reset)
+
+    def start_from(self, example: int) -> None:
+        """Begin again from the code of ``x[example]``."""
+        self._example = example
+        self._start = self._units(self.codes[example])
+        self.show_code(self.codes[example])
+
+    def show_code(self, z: Tensor) -> None:
+        """Show one code, (Z,), and move the sliders to it, drawing once."""
+        self.z = z.clone()
+        self.move_to(self._units(z))
+
+    def move_to(self, values: Sequence[float]) -> None:
+        """Set every slider (in standard deviations); Reset also brings the hidden latents back."""
+        if values is self._start:
+            self.z = self.codes[self._example].clone()
+        super().move_to(values)
+
+    def _on_slider(self, change: Any) -> None:
+        if self._busy:
+            return
+        j = self.order[self.sliders.index(change["owner"])]
+        self.z[j] = self._mean[j] + change["new"] * self._sd[j]
+        self.draw()
+
+    def _units(self, z: Tensor) -> list[float]:
+        return ((z - self._mean) / self._sd)[self.order].tolist()
+
+    def _picture(self, _values: list[float]) -> np.ndarray:
+        edited = self.model.decode_mean(self.z[None]).cpu()
+        strip = torch.cat([self.x[self._example, None].cpu(), self._reconstructions[self._example, None], edited])
+        return tile(strip, self.shape, n_columns=3, pad=3)
+
+    def _traversals(self, limit: float) -> bytes:
+        values = torch.linspace(-limit, limit, 11)
+        rows = self.z.repeat(len(self.order), len(values), 1)
+        for row, j in zip(rows, self.order, strict=True):
+            row[:, j] = self._mean[j] + values.to(self._sd) * self._sd[j]
+        images = self.model.decode_mean(rows.flatten(0, 1)).cpu()
+        ax = plot_traversals(images, self.shape, row_labels=self.names, values=values.tolist())
+        return figure_png(ax.figure.get_figure(root=True))
