@@ -43,11 +43,9 @@ def overview() -> None:
     plot_grid(manifold, digits.shape, n_columns=20, pad=0, title=title, ax=figure.add_subplot(grid[:, 1]))
     moments = aggregate_posterior(large, x)
     order, values = moments.kl.argsort(descending=True)[:10].tolist(), torch.linspace(-3, 3, 9)
-    codes = large.encode(x[:1])[0].repeat(len(order), len(values), 1)
-    for row, j in zip(codes, order, strict=True):
-        row[:, j] = moments.mean[j] + values * moments.sd[j]
+    codes = moments.traversal(large.encode(x[:1])[0][0], order, values)
     labels = [f"z{j + 1}  KL {moments.kl[j]:.1f}" for j in order]
-    pictures, ax = large.decode_mean(codes.flatten(0, 1)), figure.add_subplot(grid[:, 2])
+    pictures, ax = large.decode_mean(codes), figure.add_subplot(grid[:, 2])
     plot_traversals(
         pictures, digits.shape, row_labels=labels, values=values.tolist(), title="one latent at a time, z = 20", ax=ax
     )

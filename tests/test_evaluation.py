@@ -13,7 +13,6 @@ from vae_helpers.evaluation import (
     aggregate_posterior,
     evaluate_terms,
     importance_log_px,
-    kl_per_latent,
     quadrature_log_px,
 )
 from vae_helpers.likelihoods import Gaussian, GaussianPerPixel
@@ -211,9 +210,19 @@ def test_aggregate_posterior_is_that_of_its_samples_and_its_kl_per_latent():
     torch.testing.assert_close(found.sd, (moving.var(0) + variance).sqrt())
     kl = 0.5 * ((moving**2).mean(0) + variance - 1 - variance.log())
     torch.testing.assert_close(found.kl, kl)
-    torch.testing.assert_close(kl_per_latent(model, x), kl)
     assert found.kl[2] == 0
     assert found.kl[3] == pytest.approx(2)  # mean 2 and unit variance: 2^2 / 2
+
+
+def test_a_traversal_moves_one_latent_at_a_time_in_standard_deviations():
+    x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    moments = aggregate_posterior(model_with_dead_latents(), x)
+    start = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    rows = moments.traversal(start, [1, 3], torch.tensor([-2.0, 0.0, 2.0])).reshape(2, 3, 4)
+    expected = start.repeat(2, 3, 1)
+    for row, j in zip(expected, (1, 3), strict=True):
+        row[:, j] = moments.mean[j] + torch.tensor([-2.0, 0.0, 2.0]) * moments.sd[j]
+    torch.testing.assert_close(rows, expected)
 
 
 def test_aggregate_posterior_of_an_autoencoder_has_no_width():

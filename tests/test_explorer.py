@@ -53,6 +53,16 @@ def test_starting_from_an_example_shows_its_code_and_reset_brings_it_back(x):
     torch.testing.assert_close(explorer.z, model.encode(x)[0][7])
 
 
+def test_moving_all_sliders_from_python_moves_the_code(x):
+    explorer = LatentExplorer(build(5), x, shape=(28, 28), n_sliders=3)
+    hidden = explorer.z.clone()
+    explorer.move_to([1.0, -1.0, 0.5])
+    assert [slider.value for slider in explorer.sliders] == [1.0, -1.0, 0.5]
+    assert explorer._units(explorer.z) == pytest.approx([1.0, -1.0, 0.5], abs=1e-5)
+    unseen = [j for j in range(5) if j not in explorer.order]
+    assert explorer.z[unseen].tolist() == hidden[unseen].tolist()
+
+
 def test_the_pad_decodes_where_it_points(x):
     pad = LatentPad(build(2), x, shape=(28, 28))
     picture = pad.image.value

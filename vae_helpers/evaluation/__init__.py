@@ -7,7 +7,7 @@ from vae_helpers.evaluation.bounds import (
     importance_log_px,
     quadrature_log_px,
 )
-from vae_helpers.evaluation.collapse import AggregatePosterior, active_units, aggregate_posterior, kl_per_latent
+from vae_helpers.evaluation.collapse import AggregatePosterior, active_units, aggregate_posterior
 
 __all__ = [
     "AggregatePosterior",
@@ -17,6 +17,5 @@ __all__ = [
     "aggregate_posterior",
     "evaluate_terms",
     "importance_log_px",
-    "kl_per_latent",
     "quadrature_log_px",
 ]

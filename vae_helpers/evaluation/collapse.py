@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,20 @@ class AggregatePosterior:
     sd: Tensor
     mu_variance: Tensor
     kl: Tensor
+
+    def traversal(self, z: Tensor, latents: Sequence[int], values: Tensor) -> Tensor:
+        """Copies of one code with one latent at a time moved to mean + value * sd.
+
+        Args:
+            z: the code to start from, (Z,). latents: which to move, a row each. values: (T,), standard deviations.
+
+        Returns:
+            (len(latents) * T, Z), row by row.
+        """
+        rows = z.repeat(len(latents), len(values), 1)
+        for row, j in zip(rows, latents, strict=True):
+            row[:, j] = self.mean[j] + values.to(self.sd) * self.sd[j]
+        return rows.flatten(0, 1)
 
 
 @torch.inference_mode()
@@ -50,11 +65,6 @@ def aggregate_posterior(model: VAE | Autoencoder, x: Tensor, *, batch_size: int 
         q_var = kl = torch.zeros_like(q_mu[0])
     mu_variance = q_mu.var(0)
     return AggregatePosterior(q_mu.mean(0), (mu_variance + q_var).sqrt(), mu_variance, kl)
-
-
-def kl_per_latent(model: VAE, x: Tensor) -> Tensor:
-    """Mean KL[q(z_j | x) || N(0, 1)] of each latent, (Z,), nats; x (N, D)."""
-    return aggregate_posterior(model, x).kl
 
 
 def active_units(model: VAE | Autoencoder, x: Tensor, *, threshold: float = 1e-2) -> int:

@@ -44,7 +44,7 @@ class LatentExplorer(SliderPanel):
     ) -> None:
         self.model, self.x, self.shape = model, x, shape
         with torch.inference_mode():
-            moments = aggregate_posterior(model, x)
+            self._moments = moments = aggregate_posterior(model, x)
             codes = model.encode(x)
             self.codes = codes[0] if isinstance(codes, tuple) else codes
             self._reconstructions = model.decode_mean(self.codes).cpu()
@@ -78,25 +78,27 @@ class LatentExplorer(SliderPanel):
         )
         self.random = widgets.Button(description="Random", icon="random", layout=widgets.Layout(width="110px"))
         self.random.on_click(lambda _: self.show_code(self._mean + self._sd * torch.randn_like(self._mean)))
-        self.reset.description = "Reset"
         self.buttons.children = (self.random, self.reset)
 
     def start_from(self, example: int) -> None:
         """Begin again from the code of ``x[example]``."""
         self._example = example
-        self._start = self._units(self.codes[example])
-        self.show_code(self.codes[example])
+        self.start_again()
 
     def show_code(self, z: Tensor) -> None:
         """Show one code, (Z,), and move the sliders to it, drawing once."""
         self.z = z.clone()
-        self.move_to(self._units(z))
+        super().move_to(self._units(z))
 
     def move_to(self, values: Sequence[float]) -> None:
-        """Set every slider (in standard deviations); Reset also brings the hidden latents back."""
-        if values is self._start:
-            self.z = self.codes[self._example].clone()
+        """Set every slider, in standard deviations, and the latents with them; drawn once."""
+        order = torch.tensor(self.order)
+        self.z[order] = self._mean[order] + torch.tensor(values).to(self.z) * self._sd[order]
         super().move_to(values)
+
+    def start_again(self) -> None:
+        """Go back to the chosen example's code, latents without a slider included."""
+        self.show_code(self.codes[self._example])
 
     def _on_slider(self, change: Any) -> None:
         if self._busy:
@@ -115,9 +117,6 @@ class LatentExplorer(SliderPanel):
 
     def _traversals(self, limit: float) -> bytes:
         values = torch.linspace(-limit, limit, 11)
-        rows = self.z.repeat(len(self.order), len(values), 1)
-        for row, j in zip(rows, self.order, strict=True):
-            row[:, j] = self._mean[j] + values.to(self._sd) * self._sd[j]
-        images = self.model.decode_mean(rows.flatten(0, 1)).cpu()
+        images = self.model.decode_mean(self._moments.traversal(self.z, self.order, values)).cpu()
         ax = plot_traversals(images, self.shape, row_labels=self.names, values=values.tolist())
         return figure_png(ax.figure.get_figure(root=True))

@@ -81,7 +81,7 @@ class SliderPanel(Panel):
         self.image = widgets.Image(format="png", layout=widgets.Layout(align_self="flex-start"))
         self.image.add_class("latent-picture")
         self.reset = widgets.Button(description="Reset", icon="undo", layout=widgets.Layout(width="90px"))
-        self.reset.on_click(lambda _: self.move_to(self._start))
+        self.reset.on_click(lambda _: self.start_again())
         for slider in self.sliders:
             slider.observe(self._on_slider, names="value")
         with torch.inference_mode():
@@ -108,6 +108,10 @@ class SliderPanel(Panel):
         finally:
             self._busy = False
         self.draw()
+
+    def start_again(self) -> None:
+        """Put every slider back where it began."""
+        self.move_to(self._start)
 
     def draw(self) -> None:
         """Draw the picture for the sliders' values."""
