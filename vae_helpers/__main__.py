@@ -1,4 +1,4 @@
-"""The command line: ``python -m vae_helpers {list,train,show,release,data,doctor}``."""
+"""The command line: ``python -m vae_helpers {list,train,sweep,show,release,data,doctor}``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def list_studies() -> None:
 def train(study_name: str, arguments: list[str]) -> None:
     """Train one study; its settings are typed flags."""
     from vae_helpers.experiments import STUDIES
+    from vae_helpers.experiments.run import run_folder
 
     if study_name not in STUDIES:
         raise ValueError(f"unknown study {study_name!r}; choose one of {', '.join(STUDIES)}")
@@ -74,14 +75,50 @@ def train(study_name: str, arguments: list[str]) -> None:
     tyro.cli(main, args=arguments, prog=f"python -m vae_helpers train {study_name}")
 
 
-def run_folder(study_name: str, config: Any, seed: int, budget: Budget) -> Path:
-    """runs/STUDY/SETTINGS_budget_seed, the settings that differ from the defaults."""
-    import dataclasses
+def sweep(
+    study: Annotated[str, tyro.conf.Positional],
+    grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=A,B,C")] = (),
+    seeds: str = "0..4",
+    budget: Annotated[Budget | None, tyro.conf.EnumChoicesFromValues] = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Train every combination of settings with every seed, as Dask tasks; finished runs are skipped.
 
-    defaults = dataclasses.asdict(type(config)())
-    changed = {key: value for key, value in dataclasses.asdict(config).items() if value != defaults[key]}
-    words = [f"{key}={'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in changed.items()]
-    return Path(os.environ.get("VAE_RUNS", "runs")) / study_name / "_".join([*words, str(budget), f"seed={seed}"])
+    Args:
+        study: which (python -m vae_helpers list shows them).
+        grid: settings and their values, key=a,b,c, one or more; a tuple is written 300x300.
+        seeds: 0..4 (both ends included) or 0,2,5.
+        budget: of each run; default VAE_BUDGET, else quick.
+        workers: processes on this machine, one thread each; default: one a CPU.
+        scheduler: address of a running Dask scheduler (tcp://host:8786) instead.
+        out: the table, as CSV; default: STUDY/sweep.csv in runs/ (or VAE_RUNS).
+    """
+    from vae_helpers.experiments import sweep as sweeps
+
+    values = sweeps.parse_grid(study, grid)
+    path = out or Path(os.environ.get("VAE_RUNS", "runs")) / study / "sweep.csv"
+    table = sweeps.sweep(
+        study,
+        values,
+        seeds=sweeps.parse_seeds(seeds),
+        budget=budget,
+        workers=workers,
+        scheduler=scheduler,
+        out=path,
+    )
+    failed = table[table["status"] == "failed"]
+    metrics = [name for name in table if name.startswith("test_") and "standard_error" not in name]
+    for metric in metrics:
+        print(f"{metric}, mean and sd over seeds")
+        print(sweeps.summary(table, metric, by=list(values) or ["study"]).dropna(subset="mean").round(3).to_string())
+    print(f"{len(table) - len(failed)} of {len(table)} runs finished; table: {path}")
+    for _, row in failed.iterrows():
+        settings = ", ".join(f"{key}={row[key]}" for key in [*values, "seed"])
+        print(f"failed: {settings}: {row['error']}")
+    if len(failed):
+        raise SystemExit(1)
 
 
 def show(name: Annotated[str, tyro.conf.Positional]) -> None:
@@ -160,6 +197,7 @@ def doctor() -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_studies,
+    "sweep": sweep,
     "show": show,
     "release": release,
     "data": data,

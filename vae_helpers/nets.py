@@ -41,6 +41,43 @@ class MLP(nn.Sequential):
         return super().forward(x)
 
 
+class JointMLP(nn.Module):
+    """A fully connected net of several inputs, h = act(sum_i W_i input_i + b) and then as `MLP`.
+
+    It is the net of the concatenated inputs. The first layer is one linear map per input and the maps are
+    added, so inputs may differ by leading axes and each is multiplied once: with x (B, D) and all K labels
+    as y (K, 1, K), the x part is computed B times, not K B times.
+
+    Args:
+        in_dims: features of each input, >= 1. h_dims, out_dim, activation: as `MLP`.
+
+    Raises:
+        ValueError: for a width below 1, no inputs or an unknown activation.
+    """
+
+    def __init__(self, in_dims: Sequence[int], h_dims: Sequence[int], out_dim: int, *, activation: str = "elu") -> None:
+        super().__init__()
+        if min(in_dims, default=0) < 1:
+            raise ValueError(f"every input needs at least one feature, got in_dims {list(in_dims)}")
+        first, *rest = [*h_dims, out_dim]
+        self.in_dims = tuple(in_dims)
+        self.inputs = nn.ModuleList(nn.Linear(n_in, first, bias=i == 0) for i, n_in in enumerate(in_dims))
+        self.tail = nn.Sequential()
+        if rest:
+            tail = MLP(first, rest[:-1], rest[-1], activation=activation)
+            self.tail = nn.Sequential(ACTIVATIONS[activation](), *tail)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """inputs (..., in_dim_i), alike but for leading axes -> (..., out_dim); raises ValueError for other widths."""
+        if len(inputs) != len(self.in_dims):
+            raise ValueError(f"JointMLP expects {len(self.in_dims)} inputs, got {len(inputs)}")
+        parts = []
+        for layer, x, width in zip(self.inputs, inputs, self.in_dims, strict=True):
+            _check_width(x, width, "JointMLP")
+            parts.append(layer(x))
+        return self.tail(sum(parts[1:], start=parts[0]))
+
+
 class ConvEncoder(nn.Module):
     """Strided convolutions (4x4, stride 2), one hidden layer, one linear head; flat images in.
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from vae_helpers.data.batches import Batches
+from vae_helpers.data.batches import Batches, Labelled, LabelledBatches, Stream, TwoBatches, TwoStreams
 from vae_helpers.data.faces import load_frey, procedural_faces
 from vae_helpers.data.files import DataError, data_root, describe_root
 from vae_helpers.data.gaussians import GaussianMixture, LinearGaussian
+from vae_helpers.data.labels import LabelSplit, draw_label_split, load_label_split
 from vae_helpers.data.mnist import load_mnist
 from vae_helpers.data.pixels import PIXELS, binarise, to_grey
 from vae_helpers.data.splits import Images
@@ -23,11 +24,19 @@ __all__ = [
     "DataError",
     "GaussianMixture",
     "Images",
+    "LabelSplit",
+    "Labelled",
+    "LabelledBatches",
     "LinearGaussian",
+    "Stream",
+    "TwoBatches",
+    "TwoStreams",
     "binarise",
     "data_root",
     "describe_root",
+    "draw_label_split",
     "load_frey",
+    "load_label_split",
     "load_mnist",
     "procedural_faces",
     "to_grey",

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Stream(Protocol):
+    """What `training.fit` draws from: a batch is an index tensor, and what `take` makes of it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data live."""
+
+    def draw(self) -> Tensor:
+        """The indices of the next batch, always of the same length."""
+
+    def take(self, index: Tensor) -> Any:
+        """The batch at ``index``, as the update expects it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved position."""
 
 
 class Batches:
@@ -48,6 +69,11 @@ class Batches:
         self._order_of: int | None = None
         self._order: Tensor
 
+    @property
+    def device(self) -> torch.device:
+        """Where the data live."""
+        return self.x.device
+
     def draw(self) -> Tensor:
         """The indices of the next batch, (B,) int64 on the data's device."""
         per_pass = len(self.x) // self.batch_size
@@ -72,3 +98,81 @@ class Batches:
         """Go on from a saved position."""
         self.seed, self.drawn = state["seed"], state["drawn"]
         self._order_of = None
+
+
+class Labelled(NamedTuple):
+    """A batch with labels: x (B, D) float, y (B,) int64."""
+
+    x: Tensor
+    y: Tensor
+
+
+class LabelledBatches(Batches):
+    """`Batches` whose examples come with their labels.
+
+    Args:
+        x, batch_size, seed, transform, device: as `Batches`. y: one label an example, (N,) int64.
+
+    Raises:
+        ValueError: as `Batches`, or if x and y differ in length.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        if y.shape != x.shape[:1]:
+            raise ValueError(f"x and y must agree in length, got {tuple(x.shape)} and {tuple(y.shape)}")
+        super().__init__(x, batch_size=batch_size, seed=seed, transform=transform, device=device)
+        self.y = y.to(self.x.device)
+
+    def take(self, index: Tensor) -> Labelled:  # type: ignore[override]
+        """The batch at ``index`` (B,), transformed, with its labels."""
+        return Labelled(super().take(index), self.y[index])
+
+
+class TwoBatches(NamedTuple):
+    """A labelled and an unlabelled batch; their sizes may differ."""
+
+    labelled: Labelled
+    x_unlabelled: Tensor
+
+
+class TwoStreams:
+    """A labelled and an unlabelled batch at every draw, each set passed through in its own order.
+
+    Args:
+        labelled, unlabelled: the two sets, on one device.
+    """
+
+    def __init__(self, labelled: LabelledBatches, unlabelled: Batches) -> None:
+        self.labelled, self.unlabelled = labelled, unlabelled
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data live."""
+        return self.unlabelled.device
+
+    def draw(self) -> Tensor:
+        """The indices of both batches, the labelled ones first, (B_l + B_u,) int64."""
+        return torch.cat([self.labelled.draw(), self.unlabelled.draw()])
+
+    def take(self, index: Tensor) -> TwoBatches:
+        """The two batches at ``index``."""
+        n = self.labelled.batch_size
+        return TwoBatches(self.labelled.take(index[:n]), self.unlabelled.take(index[n:]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both positions."""
+        return {"labelled": self.labelled.state_dict(), "unlabelled": self.unlabelled.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from saved positions."""
+        self.labelled.load_state_dict(state["labelled"])
+        self.unlabelled.load_state_dict(state["unlabelled"])

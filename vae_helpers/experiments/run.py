@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
@@ -15,9 +16,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from vae_helpers.data import Batches
+from vae_helpers.data import Stream
 from vae_helpers.objectives import Terms
-from vae_helpers.training import Budget, History, fit
+from vae_helpers.training import Budget, History, Update, fit
 from vae_helpers.training.budget import describe_device
 from vae_helpers.training.checkpoint import atomic_write
 
@@ -30,7 +31,7 @@ class Run:
         study: its name. config: the settings, steps resolved. seed, budget: as run.
         data: the data source in words. hardware: the device in words. seconds: training time.
         steps: reached. metrics: name -> value, nats unless the name says otherwise.
-        model: in evaluation mode. history: of the training.
+        model: in evaluation mode; its weights are saved if it is a torch module. history: of the training.
     """
 
     study: str
@@ -42,7 +43,7 @@ class Run:
     seconds: float
     steps: int
     metrics: dict[str, float]
-    model: nn.Module = field(repr=False)
+    model: Any = field(repr=False)
     history: History = field(repr=False)
 
     @property
@@ -63,9 +64,10 @@ class Run:
         }
 
     def save(self, folder: Path) -> None:
-        """Write ``run.json`` and ``weights.safetensors`` into ``folder``, each atomically."""
-        weights = safetensors.torch.save(self.model.state_dict())
-        atomic_write(folder / "weights.safetensors", lambda file: file.write(weights))
+        """Write ``weights.safetensors`` and then ``run.json`` into ``folder``, each atomically."""
+        if isinstance(self.model, nn.Module):
+            weights = safetensors.torch.save(self.model.state_dict())
+            atomic_write(folder / "weights.safetensors", lambda file: file.write(weights))
         text = json.dumps({**self.record, "history": self.history.state_dict()}, indent=1)
         atomic_write(folder / "run.json", lambda file: file.write(text.encode()))
 
@@ -74,9 +76,10 @@ def train(
     study: str,
     config: Any,
     model: nn.Module,
-    batches: Batches,
-    objective: Callable[[Any, Any], Terms],
+    batches: Stream,
+    objective: Callable[[Any, Any], Terms] | None = None,
     *,
+    update: Update | None = None,
     seed: int,
     budget: Budget,
     data: str,
@@ -91,6 +94,7 @@ def train(
 
     Args:
         study, config, seed, budget, data: go into the record; config has ``steps``, ``lr``, ``bf16`` and ``compiled``.
+        objective, update: one of the two, as for `training.fit`.
         measure: the finished model -> metrics. evaluate: numbers along the way.
         folder: where checkpoint, weights and record go; None keeps everything in memory.
         resume: go on from the folder's checkpoint.
@@ -102,6 +106,7 @@ def train(
         model,
         batches,
         objective,
+        update=update,
         steps=config.steps,
         lr=config.lr,
         bf16=config.bf16,
@@ -118,11 +123,23 @@ def train(
     )
     steps = int(history.steps[-1])
     metrics = {} if history.interrupted else measure(model)
-    hardware = describe_device(batches.x.device)
+    hardware = describe_device(batches.device)
     run = Run(study, config, seed, budget, data, hardware, history.seconds, steps, metrics, model, history)
     if folder is not None:
         run.save(folder)
     return run
+
+
+def run_folder(study: str, config: Any, seed: int, budget: Budget) -> Path:
+    """runs/STUDY/SETTINGS_budget_seed (VAE_RUNS in the place of runs), the settings that differ from the defaults."""
+    defaults = dataclasses.asdict(type(config)())
+    changed = {key: value for key, value in dataclasses.asdict(config).items() if value != defaults[key]}
+    words = [f"{key}={_in_a_name(value)}" for key, value in changed.items()]
+    return Path(os.environ.get("VAE_RUNS", "runs")) / study / "_".join([*words, str(budget), f"seed={seed}"])
+
+
+def _in_a_name(value: Any) -> str:
+    return ("x".join(map(str, value)) if isinstance(value, tuple) else str(value)).replace("/", "-")
 
 
 def _without_steps(config: Any) -> Mapping[str, Any]:

@@ -3,7 +3,8 @@
 from vae_helpers.training.budget import Budget, Setup, pick_device, setup
 from vae_helpers.training.checkpoint import CheckpointError
 from vae_helpers.training.history import History
-from vae_helpers.training.loop import GradientStep, NonFiniteLossError, Update, fit
+from vae_helpers.training.loop import NonFiniteLossError, fit
+from vae_helpers.training.updates import GradientStep, SemiSupervisedStep, Update
 
 __all__ = [
     "Budget",
@@ -11,6 +12,7 @@ __all__ = [
     "GradientStep",
     "History",
     "NonFiniteLossError",
+    "SemiSupervisedStep",
     "Setup",
     "Update",
     "fit",

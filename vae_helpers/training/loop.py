@@ -8,93 +8,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vae_helpers.data import Batches
-from vae_helpers.objectives import Terms, check_terms
+from vae_helpers.data import Stream
 from vae_helpers.training import checkpoint as checkpoints
 from vae_helpers.training.capture import CapturedStep
 from vae_helpers.training.history import History
 from vae_helpers.training.progress import Progress
-
-Objective = Callable[[Any, Any], Terms]
+from vae_helpers.training.updates import GradientStep, Objective, Update
 
 
 class NonFiniteLossError(RuntimeError):
     """A term became NaN or infinite; the message names the step, the terms and the last good checkpoint."""
 
 
-class Update(Protocol):
-    """One optimisation step on one batch, with everything it owns in its state.
-
-    Calling it takes a batch and returns scalar tensors by name, with no host synchronisation inside
-    (on CUDA it is captured into a graph). `GradientStep` is the usual one; a model with two
-    optimisers or two batches brings its own.
-    """
-
-    model: nn.Module
-
-    def __call__(self, batch: Any) -> dict[str, Tensor]:
-        """Change the parameters once; return the batch means of the terms, detached."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights and optimisers."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what was saved."""
-
-
-class GradientStep:
-    """theta <- Adam(theta, grad of mean(loss)): the update for one objective and one optimiser.
-
-    Args:
-        model: what is trained. objective: (model, batch) -> per-example terms with a ``loss``.
-        lr: Adam's step size, > 0.
-        bf16: run the matrix products in bfloat16 (the densities stay float32).
-        compiled: compile the objective with torch.compile (half a minute once; needs a C++ compiler on a CPU).
-
-    Raises:
-        ValueError: if ``lr`` is not positive.
-    """
-
-    def __init__(
-        self, model: nn.Module, objective: Objective, *, lr: float = 1e-3, bf16: bool = False, compiled: bool = False
-    ) -> None:
-        if not lr > 0:
-            raise ValueError(f"lr must be positive, got {lr}")
-        self.model, self.bf16 = model, bf16
-        self.objective: Objective = torch.compile(objective) if compiled else objective
-        self.device = next(model.parameters()).device
-        fused = self.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused, capturable=self.device.type == "cuda")
-
-    def __call__(self, batch: Any) -> dict[str, Tensor]:
-        """One step; returns the mean of each term."""
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            terms = self.objective(self.model, batch)
-        check_terms(terms, len(batch))
-        means = {name: value.mean() for name, value in terms.items()}
-        means["loss"].backward()
-        self.optimizer.step()
-        return {name: value.detach() for name, value in means.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights and optimiser."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what was saved."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-
 def fit(
     model: nn.Module,
-    batches: Batches,
+    batches: Stream,
     objective: Objective | None = None,
     *,
     steps: int,
@@ -119,7 +52,7 @@ def fit(
 
     Args:
         model: trained in place, left in evaluation mode.
-        batches: where batches come from.
+        batches: where batches come from (`data.Batches`, `data.TwoStreams`).
         objective: (model, batch) -> per-example terms; trained by a `GradientStep` with
             ``lr``, ``bf16`` and ``compiled``.
         steps: the step to train to, counted from the very start also when resuming.
@@ -200,7 +133,7 @@ class _Run:
     """The state of one call of `fit`: what a checkpoint holds."""
 
     def __init__(
-        self, update: Update, batches: Batches, history: History, path: Path | None, config: dict[str, Any]
+        self, update: Update, batches: Stream, history: History, path: Path | None, config: dict[str, Any]
     ) -> None:
         self.update, self.batches, self.history, self.path, self.config = update, batches, history, path, config
         self.at = 0

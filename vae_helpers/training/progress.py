@@ -23,11 +23,13 @@ class Progress:
 
     Args:
         total: last step. start: step already reached (a resumed run). enabled: False shows nothing.
-        title: what is being trained.
+        title: what is being trained. unit: what is counted.
     """
 
-    def __init__(self, total: int, *, start: int = 0, enabled: bool = True, title: str = "") -> None:
-        self.total, self.start, self.title = total, start, title
+    def __init__(
+        self, total: int, *, start: int = 0, enabled: bool = True, title: str = "", unit: str = "step"
+    ) -> None:
+        self.total, self.start, self.title, self.unit = total, start, title, unit
         self.began = self.shown = time.monotonic()
         self._handle: Any = None
         self._bar: Any = None
@@ -40,7 +42,7 @@ class Progress:
         else:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=start, desc=title or None, unit="step", disable=None)
+            self._bar = tqdm(total=total, initial=start, desc=title or None, unit=unit, disable=None)
 
     def update(self, step: int, terms: dict[str, float], *, final: bool = False, note: str = "") -> None:
         """Show this state, at most twice a second; the last one always."""
@@ -59,8 +61,9 @@ class Progress:
         if self._handle is not None:
             rate = (step - self.start) / max(now - self.began, 1e-9)
             left = f", {(self.total - step) / max(rate, 1e-9):.0f} s left" if not final else ""
-            line = f"{self.title} step {step:,}/{self.total:,}  {values}  ({rate:.0f} steps/s{left}) {note}"
-            self._handle.update(_Line(line.strip()))
+            speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+            at = f"{self.title} {self.unit} {step:,}/{self.total:,}"
+            self._handle.update(_Line(f"{at}  {values}  ({speed} {self.unit}s/s{left}) {note}".strip()))
 
 
 class _Line:

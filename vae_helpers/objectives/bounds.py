@@ -1,9 +1,4 @@
-"""Bounds and losses as named per-example terms, in nats: ``*_bound`` is maximised, ``loss`` minimised.
-
-Every objective returns a dict of (B,) tensors, one value per example, with the key ``loss``; the
-caller takes one ``.mean()`` over the batch (that is what `training.fit` does). Weights are
-keyword-only and never rescaled inside.
-"""
+"""Bounds of models without labels; see the package for the conventions."""
 
 from __future__ import annotations
 
@@ -36,7 +31,7 @@ def elbo(model: VAE, x: Tensor, *, beta: float = 1.0) -> Terms:
     """
     if not (beta >= 0 and math.isfinite(beta)):
         raise ValueError(f"beta must be a finite number >= 0, got {beta}")
-    _check_batch(x)
+    check_batch(x)
     q_mu, q_logvar = model.encode(x)
     z = sample_normal(q_mu, q_logvar)
     log_px = model.likelihood.log_prob(x, model.decode(z))
@@ -58,7 +53,7 @@ def log_weights(model: VAE, x: Tensor, *, n_samples: int) -> Tensor:
 
     Source: Burda, Grosse & Salakhutdinov 2016, equation 8.
     """
-    _check_batch(x)
+    check_batch(x)
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
     q_mu, q_logvar = model.encode(x)
@@ -100,7 +95,7 @@ def reconstruction(model: Autoencoder, x: Tensor) -> Terms:
     Raises:
         ValueError: if x is no batch of flat examples.
     """
-    _check_batch(x)
+    check_batch(x)
     log_px = model.likelihood.log_prob(x, model.decode(model.encode(x)))
     return {"loss": -log_px, "log_px": log_px}
 
@@ -125,6 +120,7 @@ def check_terms(terms: Terms, batch_size: int) -> None:
     check_suffix(**terms)
 
 
-def _check_batch(x: Tensor) -> None:
+def check_batch(x: Tensor) -> None:
+    """Raise ValueError unless x is (B, D)."""
     if x.ndim != 2:
         raise ValueError(f"x must be a batch of flat examples, (B, D); got shape {tuple(x.shape)}. Use x.flatten(1).")

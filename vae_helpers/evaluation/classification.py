@@ -1,0 +1,105 @@
+"""How well a model classifies, and what a classifier can read from its code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_helpers.models import ADGM, Classifier
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of examples classified rightly.
+
+    Args:
+        percent: 0 to 100. standard_error: of ``percent``, binomial, from n being finite. n: examples.
+    """
+
+    percent: float
+    standard_error: float
+    n: int
+
+    @classmethod
+    def of(cls, right: Tensor) -> Accuracy:
+        """From one boolean per example, (N,)."""
+        n, share = len(right), right.double().mean().item()
+        return cls(100 * share, 100 * math.sqrt(share * (1 - share) / n), n)
+
+    def __str__(self) -> str:
+        return f"{self.percent:.2f} ± {self.standard_error:.2f} %"
+
+
+@torch.inference_mode()
+def class_probs(model: Classifier, x: Tensor, *, n_samples: int = 20, batch_size: int = 2000) -> Tensor:
+    """q(y | x); for an `ADGM` the mean of q(y | a, x) over draws of a.
+
+    Args:
+        model: in evaluation mode. x: (N, D) float. n_samples: draws of a, >= 1. batch_size: examples at once.
+
+    Returns:
+        (N, K), rows sum to 1.
+
+    Raises:
+        ValueError: if the model is in training mode, x is empty or ``n_samples`` < 1.
+    """
+    if model.training:
+        raise ValueError("the model is in training mode; call model.eval() before measuring it")
+    if len(x) == 0 or n_samples < 1:
+        raise ValueError(f"class_probs needs examples and at least one sample, got {len(x)} and {n_samples}")
+    return torch.cat([_probs(model, chunk, n_samples) for chunk in x.split(batch_size)])
+
+
+def _probs(model: Classifier, x: Tensor, n_samples: int) -> Tensor:
+    if not isinstance(model, ADGM):
+        return model.classify(x).softmax(-1)
+    a_mu, a_logvar = model.encode_a(x)
+    total = x.new_zeros(len(x), model.n_classes)
+    for _ in range(n_samples):
+        a = a_mu + torch.exp(0.5 * a_logvar) * torch.randn_like(a_mu)
+        total += model.classify(model.with_auxiliary(x, a)).softmax(-1)
+    return total / n_samples
+
+
+def accuracy(model: Classifier, x: Tensor, y: Tensor) -> Accuracy:
+    """Share of examples whose most probable class is the label.
+
+    Args:
+        model: in evaluation mode. x: (N, D) float. y: (N,) int64.
+
+    Returns:
+        an `Accuracy`.
+
+    Raises:
+        ValueError: as `class_probs`.
+    """
+    return Accuracy.of(class_probs(model, x).argmax(-1) == y.to(x.device))
+
+
+def probe_accuracy(code: Tensor, y: Tensor, *, n_train: int) -> Accuracy:
+    """Accuracy of a linear classifier (logistic regression) that reads labels from codes.
+
+    Args:
+        code: (N, Z). y: labels, (N,) int64. n_train: the first so many fit the probe, the rest measure it.
+
+    Returns:
+        an `Accuracy` on the N - n_train others.
+
+    Raises:
+        ValueError: if ``n_train`` leaves no example on one of the two sides.
+
+    Source: Alain & Bengio 2017 (linear probes).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if not 0 < n_train < len(code):
+        raise ValueError(f"n_train must be between 1 and {len(code) - 1}, got {n_train}")
+    features, labels = code.detach().cpu().numpy(), y.cpu().numpy()
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    probe.fit(features[:n_train], labels[:n_train])
+    return Accuracy.of(torch.from_numpy(probe.predict(features[n_train:]) == labels[n_train:]))

@@ -1,0 +1,338 @@
+"""Study ``m2``: digits with few labels, by five methods on the same label splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vae_helpers import objectives
+from vae_helpers.data import (
+    PIXELS,
+    Batches,
+    Images,
+    LabelledBatches,
+    LabelSplit,
+    Stream,
+    TwoStreams,
+    draw_label_split,
+    load_label_split,
+    load_mnist,
+    to_grey,
+)
+from vae_helpers.distributions import sample_normal
+from vae_helpers.evaluation import Accuracy, accuracy, evaluate_terms
+from vae_helpers.experiments.m1 import fixed_pixels
+from vae_helpers.experiments.run import Run, train
+from vae_helpers.likelihoods import Bernoulli, Gaussian
+from vae_helpers.models import ADGM, M2, VAE, Classifier
+from vae_helpers.nets import MLP, JointMLP
+from vae_helpers.priors import StandardNormal
+from vae_helpers.training import Budget, GradientStep, History, SemiSupervisedStep, pick_device
+from vae_helpers.training.budget import describe_device
+
+N_CLASSES = 10
+X_DIM = 784
+STEPS = {
+    "classifier": {"smoke": 40, "quick": 1000, "full": 3000},
+    "m2": {"smoke": 15, "quick": 1500, "full": 20_000},
+    "m1_m2": {"smoke": 15, "quick": 1500, "full": 20_000},
+    "adgm": {"smoke": 10, "quick": 1000, "full": 20_000},
+}
+
+
+@dataclass(frozen=True)
+class M2Config:
+    """Settings of one semi-supervised run."""
+
+    model: Literal["m2", "m1_m2", "adgm", "classifier", "m1_svm"] = "m2"
+    """M2; M2 on the features of an M1; M2 with an auxiliary variable; q(y | x) alone on the labelled
+    examples; a support vector machine on the features of an M1"""
+    n_labels: int = 100
+    """labelled examples, the same number of each class, drawn by the seed"""
+    split_file: str = ""
+    """a label split (split.json of a run folder) to use in place of drawing one"""
+    z_dim: int = 50
+    """latent dimensions"""
+    a_dim: int = 50
+    """dimensions of ADGM's auxiliary variable"""
+    h_dims: tuple[int, ...] = (300, 300)
+    """hidden layers of every net"""
+    activation: str = "relu"
+    """elu, relu, softplus or tanh"""
+    alpha: float = 20.0
+    """weight of the classifier's mean cross-entropy, as a multiple of the number N of training examples (the
+    paper's equation 9 with alpha = 0.1 N is 0.1 here)"""
+    scaling: Literal["counts", "batch_sums"] = "counts"
+    """equation 9; or the labelled batch's mean plus the unlabelled batch's sum, and alpha as it is"""
+    labels: Literal["all", "top", "gumbel"] = "all"
+    """unlabelled bound: sum over all classes; over ``n_exact`` and a sampled one; one Gumbel-softmax label"""
+    n_exact: int = 1
+    """labels summed over by ``top``"""
+    temperature: float = 0.5
+    """of ``gumbel``"""
+    m1: str = "m1/z50"
+    """the M1 of ``m1_m2`` and ``m1_svm``: a released name"""
+    svm_kernel: Literal["linear", "rbf"] = "rbf"
+    """of ``m1_svm``"""
+    validation: int = 0
+    """training images held out and measured in the place of the test set: for choosing settings"""
+    lr: float = 1e-3
+    """Adam's step size"""
+    labelled_batch_size: int = 100
+    """labelled examples a step (all of them, if there are fewer)"""
+    batch_size: int = 100
+    """unlabelled examples a step"""
+    steps: int = 0
+    """optimiser steps; 0 takes the budget's (experiments.m2.STEPS)"""
+    bf16: bool = False
+    """matrix products in bfloat16"""
+    compiled: bool = False
+    """compile the objectives (torch.compile; needs a C++ compiler on a CPU)"""
+
+
+def build(config: M2Config) -> Classifier:
+    """An untrained model; its weights come from torch's global generator.
+
+    Raises:
+        ValueError: for a width or activation out of range (from the parts), or the model ``m1_svm``, which has no net.
+    """
+    if config.model == "m1_svm":
+        raise ValueError("m1_svm is a support vector machine on an M1's features, with no net to build; use run")
+    on_features = config.model == "m1_m2"
+    x_dim = m1_of(config).z_dim if on_features else X_DIM
+    mlp = partial(MLP, h_dims=config.h_dims, activation=config.activation)
+    joint = partial(JointMLP, h_dims=config.h_dims, activation=config.activation)
+    z, a, k = config.z_dim, config.a_dim, N_CLASSES
+    if config.model == "classifier":
+        return Classifier(mlp(x_dim, out_dim=k), n_classes=k)
+    likelihood = Gaussian(x_var=1.0, learned=True) if on_features else Bernoulli()
+    decoder = joint([z, k], out_dim=x_dim)
+    if config.model == "adgm":
+        return ADGM(
+            mlp(x_dim + a, out_dim=k),
+            joint([x_dim + a, k], out_dim=2 * z),
+            decoder,
+            likelihood,
+            StandardNormal(z),
+            n_classes=k,
+            a_encoder=mlp(x_dim, out_dim=2 * a),
+            a_decoder=joint([x_dim, k, z], out_dim=2 * a),
+        )
+    encoder = joint([x_dim, k], out_dim=2 * z)
+    return M2(mlp(x_dim, out_dim=k), encoder, decoder, likelihood, StandardNormal(z), n_classes=k)
+
+
+def run(
+    config: M2Config,
+    *,
+    seed: int,
+    budget: Budget | None = None,
+    images: Images | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 1000,
+    progress: bool = True,
+) -> Run:
+    """Train one model on one label split and measure it on the test set.
+
+    The classifier reads dynamically binarised digits in training and their grey levels (the mean of the
+    binarised ones) when it is measured, in every method; the bound is measured on digits binarised once.
+
+    Args:
+        config: the settings. seed: of the label split, weights, order and noise.
+        budget: None for `Budget.current`. images: data already loaded; None loads MNIST.
+        folder, resume, checkpoint_every: see `experiments.run.train`; the folder also gets ``split.json``.
+        progress: show it.
+
+    Returns:
+        a `Run` with metrics ``test_accuracy_percent`` and ``test_accuracy_standard_error_percent``,
+        ``labelled_accuracy_percent``, and for M2 and ADGM, in nats per example, ``test_unlabelled_bound``,
+        ``test_log_px`` and ``test_kl``.
+
+    Raises:
+        ValueError: for a split that cannot be drawn, or settings out of range.
+        DataError: for a split file of other data.
+    """
+    budget = Budget.current() if budget is None else budget
+    if config.model != "m1_svm":
+        config = dataclasses.replace(config, steps=config.steps or STEPS[config.model][str(budget)])
+    images = load_mnist() if images is None else images
+    images = images.validation(config.validation) if config.validation else images
+    split = label_split(config, images, seed=seed)
+    if folder is not None:
+        split.save(folder / "split.json")
+    device = pick_device()
+    torch.manual_seed(seed)
+    view = View.of(config, device)
+    n_test = 200 if budget is Budget.SMOKE else len(images.x_test)
+    x_test, y_test = images.x_test[:n_test].to(device), images.y_test[:n_test].to(device)
+    data = f"{images.source}; dynamic binarisation, accuracy on grey levels"
+    labelled = images.x_train[split.labelled].to(device), images.y_train[split.labelled].to(device)
+    if config.model == "m1_svm":
+        test = x_test, y_test
+        return _run_svm(config, view, labelled, test, seed=seed, budget=budget, data=data, folder=folder)
+    model = build(config).to(device)
+
+    def accuracies(model: Any) -> dict[str, float]:
+        torch.manual_seed(seed)
+        found = accuracy(model, view.measured(x_test), y_test)
+        return {
+            "test_accuracy_percent": found.percent,
+            "test_accuracy_standard_error_percent": found.standard_error,
+            "labelled_accuracy_percent": accuracy(model, view.measured(labelled[0]), labelled[1]).percent,
+        }
+
+    def measure(model: Any) -> dict[str, float]:
+        metrics = accuracies(model)
+        if config.model in ("m2", "adgm"):
+            terms = evaluate_terms(model, fixed_pixels(x_test.cpu(), "dynamic").to(device), objectives.unlabelled)
+            metrics |= {f"test_{name}": terms[name].mean for name in ("unlabelled_bound", "log_px", "kl")}
+        return metrics
+
+    return train(
+        "m2",
+        config,
+        model,
+        batches(config, images, split, view, seed=seed),
+        update=update_for(config, model, split),
+        seed=seed,
+        budget=budget,
+        data=data,
+        measure=measure,
+        evaluate=accuracies,
+        folder=folder,
+        resume=resume,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
+
+
+def label_split(config: M2Config, images: Images, *, seed: int) -> LabelSplit:
+    """The configured split file, or the balanced split that the seed draws."""
+    if config.split_file:
+        return load_label_split(Path(config.split_file), images.y_train, n_classes=N_CLASSES)
+    return draw_label_split(images.y_train, n_labels=config.n_labels, seed=seed, n_classes=N_CLASSES)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a method sees of uint8 pixels (B, 784): pixels or the features of an M1.
+
+    Args:
+        trained: for training, with fresh binarisation (and a fresh sample of the features).
+        measured: for measuring accuracy, from grey levels (and the mean of the features).
+    """
+
+    trained: Callable[[Tensor], Tensor]
+    measured: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, config: M2Config, device: torch.device) -> View:
+        """The view of one configuration."""
+        if config.model not in ("m1_m2", "m1_svm"):
+            return cls(PIXELS["dynamic"], to_grey)
+        m1 = m1_of(config).to(device).requires_grad_(False)
+
+        def trained(x: Tensor) -> Tensor:
+            return sample_normal(*m1.encode(PIXELS["dynamic"](x)))
+
+        def measured(x: Tensor) -> Tensor:
+            return m1.encode(to_grey(x))[0]
+
+        return cls(trained, measured)
+
+
+def m1_of(config: M2Config) -> VAE:
+    """The released M1 whose features are used.
+
+    Raises:
+        KeyError: for an unknown name. ValueError: for a released model that is no VAE of MNIST.
+    """
+    from vae_helpers.experiments.released import load_released
+
+    model = load_released(config.m1).model
+    if not isinstance(model, VAE) or not model.encoder.in_dim == X_DIM:
+        raise ValueError(f"m1={config.m1!r} is no VAE of MNIST digits")
+    return model
+
+
+def batches(config: M2Config, images: Images, split: LabelSplit, view: View, *, seed: int) -> Stream:
+    """Labelled batches, and unlabelled ones beside them for all but the classifier."""
+    x, y = images.x_train, images.y_train
+    options: dict[str, Any] = {"seed": seed, "transform": view.trained, "device": pick_device()}
+    size = min(config.labelled_batch_size, len(split.labelled))
+    labelled = LabelledBatches(x[split.labelled], y[split.labelled], batch_size=size, **options)
+    if config.model == "classifier":
+        return labelled
+    return TwoStreams(labelled, Batches(x[split.unlabelled], batch_size=config.batch_size, **options))
+
+
+def update_for(config: M2Config, model: Any, split: LabelSplit) -> GradientStep:
+    """The optimisation step of a configuration."""
+    options: dict[str, Any] = {"lr": config.lr, "bf16": config.bf16, "compiled": config.compiled}
+    if config.model == "classifier":
+        return GradientStep(model, lambda model, batch: objectives.classification(model, *batch), **options)
+    n_labelled, n = len(split.labelled), split.n_examples
+    if config.scaling == "counts":
+        weights: dict[str, Any] = {"n_labelled": n_labelled, "n_unlabelled": n - n_labelled, "alpha": config.alpha * n}
+    else:
+        weights = {"n_labelled": 1, "n_unlabelled": config.batch_size, "alpha": config.alpha}
+    return SemiSupervisedStep(model, unlabelled=unlabelled_objective(config), **weights, **options)
+
+
+def unlabelled_objective(config: M2Config) -> Callable[[Any, Tensor], objectives.Terms]:
+    """The unlabelled bound by the configured treatment of the label."""
+    match config.labels:
+        case "all":
+            return objectives.unlabelled
+        case "top":
+            return partial(objectives.unlabelled_top, n_exact=config.n_exact)
+        case "gumbel":
+            return partial(objectives.unlabelled_sampled, temperature=config.temperature)
+
+
+def _svm(config: M2Config) -> Any:
+    """A support vector machine; C is chosen by cross-validation on the labelled examples alone."""
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.svm import SVC
+
+    return GridSearchCV(SVC(kernel=config.svm_kernel), {"C": [0.1, 1.0, 10.0, 100.0]}, cv=5)
+
+
+def _run_svm(
+    config: M2Config,
+    view: View,
+    labelled: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    seed: int,
+    budget: Budget,
+    data: str,
+    folder: Path | None,
+) -> Run:
+    began = time.perf_counter()
+    with torch.inference_mode():
+        features = [view.measured(x).cpu().numpy() for x in (labelled[0], test[0])]
+    y_labelled, y_test = (y.cpu().numpy() for y in (labelled[1], test[1]))
+    model = _svm(config).fit(features[0], y_labelled)
+    seconds = time.perf_counter() - began
+    found = Accuracy.of(torch.from_numpy(model.predict(features[1]) == y_test))
+    metrics = {
+        "test_accuracy_percent": found.percent,
+        "test_accuracy_standard_error_percent": found.standard_error,
+        "labelled_accuracy_percent": 100 * float((model.predict(features[0]) == y_labelled).mean()),
+        "svm_C": float(model.best_params_["C"]),
+    }
+    hardware = describe_device(torch.device("cpu"))
+    run = Run("m2", config, seed, budget, data, hardware, seconds, 0, metrics, model, History())
+    if folder is not None:
+        run.save(folder)
+    return run

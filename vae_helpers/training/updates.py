@@ -1,0 +1,127 @@
+"""One optimisation step: for one objective, and for labelled and unlabelled batches together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vae_helpers import objectives
+from vae_helpers.data import TwoBatches
+from vae_helpers.models import M2
+from vae_helpers.objectives import Terms, check_terms
+
+Objective = Callable[[Any, Any], Terms]
+UnlabelledObjective = Callable[[Any, Tensor], Terms]
+
+
+class Update(Protocol):
+    """One optimisation step on one batch, with everything it owns in its state.
+
+    Calling it takes a batch and returns scalar tensors by name, with no host synchronisation inside
+    (on CUDA it is captured into a graph). `GradientStep` is the usual one; a model with two
+    optimisers or two batches brings its own.
+    """
+
+    model: nn.Module
+
+    def __call__(self, batch: Any) -> dict[str, Tensor]:
+        """Change the parameters once; return the batch means of the terms, detached."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimisers."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what was saved."""
+
+
+class GradientStep:
+    """theta <- Adam(theta, grad of mean(loss)): the update for one objective and one optimiser.
+
+    Args:
+        model: what is trained. objective: (model, batch) -> per-example terms with a ``loss``.
+        lr: Adam's step size, > 0.
+        bf16: run the matrix products in bfloat16 (the densities stay float32).
+        compiled: compile the objective with torch.compile (half a minute once; needs a C++ compiler on a CPU).
+
+    Raises:
+        ValueError: if ``lr`` is not positive.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, *, lr: float = 1e-3, bf16: bool = False, compiled: bool = False
+    ) -> None:
+        if not lr > 0:
+            raise ValueError(f"lr must be positive, got {lr}")
+        self.model, self.bf16 = model, bf16
+        self.objective: Objective = torch.compile(objective) if compiled else objective
+        self.device = next(model.parameters()).device
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused, capturable=self.device.type == "cuda")
+
+    def __call__(self, batch: Any) -> dict[str, Tensor]:
+        """One step; returns the mean of each term."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            means = self.means(batch)
+        means["loss"].backward()
+        self.optimizer.step()
+        return {name: value.detach() for name, value in means.items()}
+
+    def means(self, batch: Any) -> dict[str, Tensor]:
+        """The batch mean of each term; ``loss`` is what the step descends."""
+        terms = self.objective(self.model, batch)
+        check_terms(terms, len(batch if isinstance(batch, Tensor) else batch[0]))
+        return {name: value.mean() for name, value in terms.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimiser."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what was saved."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class SemiSupervisedStep(GradientStep):
+    """One step on `objectives.total_loss`, from a labelled and an unlabelled batch.
+
+    Args:
+        model: an `M2` (or `ADGM`).
+        n_labelled, n_unlabelled, alpha: as `objectives.total_loss`. unlabelled: (model, x) -> terms.
+        lr, bf16, compiled: as `GradientStep`.
+
+    Raises:
+        ValueError: at the first step, for an alpha or a count out of range; for ``lr`` at once.
+    """
+
+    def __init__(
+        self,
+        model: M2,
+        *,
+        n_labelled: int,
+        n_unlabelled: int,
+        alpha: float,
+        unlabelled: UnlabelledObjective = objectives.unlabelled,
+        lr: float = 1e-3,
+        bf16: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__(model, unlabelled, lr=lr, bf16=bf16, compiled=compiled)
+        self.labelled: Any = torch.compile(objectives.labelled) if compiled else objectives.labelled
+        self.weights = {"n_labelled": n_labelled, "n_unlabelled": n_unlabelled}
+        self.alpha = alpha
+
+    def means(self, batch: TwoBatches) -> dict[str, Tensor]:
+        """Means of the unlabelled batch's terms, the labelled batch's bound and log q(y|x), and the total loss."""
+        (x, y), x_unlabelled = batch
+        labelled = self.labelled(self.model, x, y)
+        unlabelled = self.objective(self.model, x_unlabelled)
+        check_terms(labelled, len(x))
+        check_terms(unlabelled, len(x_unlabelled))
+        loss = objectives.total_loss(labelled, unlabelled, alpha=self.alpha, **self.weights)
+        shown = {**unlabelled, "labelled_bound": labelled["labelled_bound"], "log_qy": labelled["log_qy"]}
+        return {**{name: value.mean() for name, value in shown.items()}, "loss": loss}
