@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "softplus": nn.Softplus, "tanh": nn.Tanh}
@@ -48,20 +49,39 @@ class JointMLP(nn.Module):
     added, so inputs may differ by leading axes and each is multiplied once: with x (B, D) and all K labels
     as y (K, 1, K), the x part is computed B times, not K B times.
 
+    Each map starts with the default range of its own width, +-1/sqrt(in_dim_i), so a one-hot label is heard
+    beside hundreds of pixels; in the net of the concatenation it would start at +-1/sqrt(sum of in_dims).
+
     Args:
         in_dims: features of each input, >= 1. h_dims, out_dim, activation: as `MLP`.
+        scales: factors of the initial weights, one an input, > 0; None for ones.
 
     Raises:
-        ValueError: for a width below 1, no inputs or an unknown activation.
+        ValueError: for a width below 1, no inputs, scales that do not fit or an unknown activation.
     """
 
-    def __init__(self, in_dims: Sequence[int], h_dims: Sequence[int], out_dim: int, *, activation: str = "elu") -> None:
+    def __init__(
+        self,
+        in_dims: Sequence[int],
+        h_dims: Sequence[int],
+        out_dim: int,
+        *,
+        activation: str = "elu",
+        scales: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         if min(in_dims, default=0) < 1:
             raise ValueError(f"every input needs at least one feature, got in_dims {list(in_dims)}")
+        scales = [1.0] * len(in_dims) if scales is None else scales
+        if len(scales) != len(in_dims) or not min(scales) > 0:
+            raise ValueError(f"scales must be {len(in_dims)} positive numbers, one an input, got {list(scales)}")
         first, *rest = [*h_dims, out_dim]
         self.in_dims = tuple(in_dims)
-        self.inputs = nn.ModuleList(nn.Linear(n_in, first, bias=i == 0) for i, n_in in enumerate(in_dims))
+        maps = [nn.Linear(n_in, first, bias=i == 0) for i, n_in in enumerate(in_dims)]
+        with torch.no_grad():
+            for layer, scale in zip(maps, scales, strict=True):
+                layer.weight.mul_(scale)
+        self.inputs = nn.ModuleList(maps)
         self.tail = nn.Sequential()
         if rest:
             tail = MLP(first, rest[:-1], rest[-1], activation=activation)

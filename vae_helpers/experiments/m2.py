@@ -67,6 +67,8 @@ class M2Config:
     """hidden layers of every net"""
     activation: str = "relu"
     """elu, relu, softplus or tanh"""
+    label_scale: float = 3.0
+    """factor of the initial weights of the label in encoder and decoder (see nets.JointMLP)"""
     alpha: float = 20.0
     """weight of the classifier's mean cross-entropy, as a multiple of the number N of training examples (the
     paper's equation 9 with alpha = 0.1 N is 0.1 here)"""
@@ -84,9 +86,11 @@ class M2Config:
     """of ``m1_svm``"""
     validation: int = 0
     """training images held out and measured in the place of the test set: for choosing settings"""
-    lr: float = 1e-3
+    lr: float = 2e-3
     """Adam's step size"""
-    labelled_batch_size: int = 100
+    decay: bool = True
+    """let the step size fall linearly to zero over the second half of the steps"""
+    labelled_batch_size: int = 20
     """labelled examples a step (all of them, if there are fewer)"""
     batch_size: int = 100
     """unlabelled examples a step"""
@@ -109,7 +113,11 @@ def build(config: M2Config) -> Classifier:
     on_features = config.model == "m1_m2"
     x_dim = m1_of(config).z_dim if on_features else X_DIM
     mlp = partial(MLP, h_dims=config.h_dims, activation=config.activation)
-    joint = partial(JointMLP, h_dims=config.h_dims, activation=config.activation)
+
+    def joint(in_dims: list[int], *, out_dim: int) -> JointMLP:
+        scales = [config.label_scale if i == 1 else 1.0 for i in range(len(in_dims))]  # y is every net's second input
+        return JointMLP(in_dims, config.h_dims, out_dim, activation=config.activation, scales=scales)
+
     z, a, k = config.z_dim, config.a_dim, N_CLASSES
     if config.model == "classifier":
         return Classifier(mlp(x_dim, out_dim=k), n_classes=k)
@@ -277,7 +285,12 @@ def batches(config: M2Config, images: Images, split: LabelSplit, view: View, *, 
 
 def update_for(config: M2Config, model: Any, split: LabelSplit) -> GradientStep:
     """The optimisation step of a configuration."""
-    options: dict[str, Any] = {"lr": config.lr, "bf16": config.bf16, "compiled": config.compiled}
+    options: dict[str, Any] = {
+        "lr": config.lr,
+        "bf16": config.bf16,
+        "compiled": config.compiled,
+        "decay_steps": config.steps if config.decay else 0,
+    }
     if config.model == "classifier":
         return GradientStep(model, lambda model, batch: objectives.classification(model, *batch), **options)
     n_labelled, n = len(split.labelled), split.n_examples

@@ -143,9 +143,13 @@ def _in_a_name(value: Any) -> str:
 
 
 def _without_steps(config: Any) -> Mapping[str, Any]:
-    """The settings that a longer run of the same kind shares (tuples as lists, as a checkpoint keeps them)."""
+    """The settings that a longer run of the same kind shares (tuples as lists, as a checkpoint keeps them).
+
+    A step size that falls to zero at the last step depends on the number of steps: then a longer run is another run.
+    """
     values = dataclasses.asdict(config)
-    values.pop("steps")
+    if not values.get("decay"):
+        values.pop("steps")
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

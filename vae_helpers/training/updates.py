@@ -45,21 +45,35 @@ class GradientStep:
         lr: Adam's step size, > 0.
         bf16: run the matrix products in bfloat16 (the densities stay float32).
         compiled: compile the objective with torch.compile (half a minute once; needs a C++ compiler on a CPU).
+        decay_steps: let the step size fall linearly to zero over the second half of so many steps; 0 keeps it.
 
     Raises:
-        ValueError: if ``lr`` is not positive.
+        ValueError: if ``lr`` is not positive or ``decay_steps`` negative.
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, *, lr: float = 1e-3, bf16: bool = False, compiled: bool = False
+        self,
+        model: nn.Module,
+        objective: Objective,
+        *,
+        lr: float = 1e-3,
+        bf16: bool = False,
+        compiled: bool = False,
+        decay_steps: int = 0,
     ) -> None:
         if not lr > 0:
             raise ValueError(f"lr must be positive, got {lr}")
+        if decay_steps < 0:
+            raise ValueError(f"decay_steps must not be negative, got {decay_steps}")
         self.model, self.bf16 = model, bf16
         self.objective: Objective = torch.compile(objective) if compiled else objective
         self.device = next(model.parameters()).device
         fused = self.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused, capturable=self.device.type == "cuda")
+        self.lr, self.decay_steps = lr, decay_steps
+        self.taken = torch.zeros((), device=self.device)  # a tensor, so that a captured step counts too
+        rate = torch.tensor(lr, device=self.device) if decay_steps else lr
+        capturable = self.device.type == "cuda"
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=fused, capturable=capturable)
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:
         """One step; returns the mean of each term."""
@@ -67,6 +81,10 @@ class GradientStep:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             means = self.means(batch)
         means["loss"].backward()
+        if self.decay_steps:
+            share_left = (1 - self.taken / self.decay_steps).clamp(0, 1)
+            self.optimizer.param_groups[0]["lr"].copy_(self.lr * (2 * share_left).clamp_max(1))
+            self.taken += 1
         self.optimizer.step()
         return {name: value.detach() for name, value in means.items()}
 
@@ -77,13 +95,17 @@ class GradientStep:
         return {name: value.mean() for name, value in terms.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimiser."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Weights, optimiser and the steps that the decay has counted."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "taken": self.taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what was saved."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.taken.copy_(state["taken"])
+        if self.decay_steps:
+            group = self.optimizer.param_groups[0]
+            group["lr"] = group["lr"].to(self.device)
 
 
 class SemiSupervisedStep(GradientStep):
@@ -92,7 +114,7 @@ class SemiSupervisedStep(GradientStep):
     Args:
         model: an `M2` (or `ADGM`).
         n_labelled, n_unlabelled, alpha: as `objectives.total_loss`. unlabelled: (model, x) -> terms.
-        lr, bf16, compiled: as `GradientStep`.
+        lr, bf16, compiled, decay_steps: as `GradientStep`.
 
     Raises:
         ValueError: at the first step, for an alpha or a count out of range; for ``lr`` at once.
@@ -109,8 +131,9 @@ class SemiSupervisedStep(GradientStep):
         lr: float = 1e-3,
         bf16: bool = False,
         compiled: bool = False,
+        decay_steps: int = 0,
     ) -> None:
-        super().__init__(model, unlabelled, lr=lr, bf16=bf16, compiled=compiled)
+        super().__init__(model, unlabelled, lr=lr, bf16=bf16, compiled=compiled, decay_steps=decay_steps)
         self.labelled: Any = torch.compile(objectives.labelled) if compiled else objectives.labelled
         self.weights = {"n_labelled": n_labelled, "n_unlabelled": n_unlabelled}
         self.alpha = alpha
