@@ -26,6 +26,13 @@ class AggregatePosterior:
     mu_variance: Tensor
     kl: Tensor
 
+    @classmethod
+    def of(cls, q_mu: Tensor, q_logvar: Tensor) -> AggregatePosterior:
+        """From the posterior parameters of a data set, (N, Z) each."""
+        mu_variance = q_mu.var(0)
+        sd = (mu_variance + q_logvar.exp().mean(0)).sqrt()
+        return cls(q_mu.mean(0), sd, mu_variance, kl_diag_gaussians_per_dim(q_mu, q_logvar).mean(0))
+
     def traversal(self, z: Tensor, latents: Sequence[int], values: Tensor) -> Tensor:
         """Copies of one code with one latent at a time moved to mean + value * sd.
 
@@ -59,12 +66,10 @@ def aggregate_posterior(model: VAE | Autoencoder, x: Tensor, *, batch_size: int 
     parts = [model.encode(chunk) for chunk in x.split(batch_size)]
     if isinstance(parts[0], tuple):
         q_mu, q_logvar = (torch.cat(list(values)) for values in zip(*parts, strict=True))
-        q_var, kl = q_logvar.exp().mean(0), kl_diag_gaussians_per_dim(q_mu, q_logvar).mean(0)
-    else:
-        q_mu = torch.cat(parts)  # type: ignore[arg-type]
-        q_var = kl = torch.zeros_like(q_mu[0])
-    mu_variance = q_mu.var(0)
-    return AggregatePosterior(q_mu.mean(0), (mu_variance + q_var).sqrt(), mu_variance, kl)
+        return AggregatePosterior.of(q_mu, q_logvar)
+    code = torch.cat(parts)  # type: ignore[arg-type]
+    variance = code.var(0)
+    return AggregatePosterior(code.mean(0), variance.sqrt(), variance, torch.zeros_like(variance))
 
 
 def active_units(model: VAE | Autoencoder, x: Tensor, *, threshold: float = 1e-2) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_helpers.evaluation import aggregate_posterior
+from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
 from vae_helpers.explorer.panel import SliderPanel
-from vae_helpers.models import VAE, Autoencoder
+from vae_helpers.models import M2, VAE, Autoencoder
 from vae_helpers.plotting import ImageShape, figure_png, plot_traversals, tile
 
 
@@ -24,9 +24,10 @@ class LatentExplorer(SliderPanel):
     Latents beyond ``n_sliders`` keep the code of the chosen example.
 
     Args:
-        model: a trained `VAE` or `Autoencoder`, in evaluation mode.
+        model: a trained `VAE` or `Autoencoder`, in evaluation mode (an `M2` through `LabelExplorer`).
         x: example images to start from, (N, D) float in the model's range, N >= 2.
         shape: (H, W) or (3, H, W). n_sliders: at most this many. limit: of the sliders. scale: enlargement.
+        caption: under the picture. extra: more controls, above the sliders.
 
     Raises:
         ValueError: for fewer than two examples or a shape that does not fit them.
@@ -34,20 +35,21 @@ class LatentExplorer(SliderPanel):
 
     def __init__(
         self,
-        model: VAE | Autoencoder,
+        model: VAE | Autoencoder | M2,
         x: Tensor,
         *,
         shape: ImageShape,
         n_sliders: int = 10,
         limit: float = 3.0,
         scale: int = 5,
+        caption: str = "original · reconstruction · edited",
+        extra: Sequence[widgets.Widget] = (),
     ) -> None:
-        self.model, self.x, self.shape = model, x, shape
+        self.model: Any = model
+        self.x, self.shape = x, shape
         with torch.inference_mode():
-            self._moments = moments = aggregate_posterior(model, x)
-            codes = model.encode(x)
-            self.codes = codes[0] if isinstance(codes, tuple) else codes
-            self._reconstructions = model.decode_mean(self.codes).cpu()
+            self.codes, self._moments, self._reconstructions = self._encoded()
+        moments = self._moments
         self._mean, self._sd = moments.mean, moments.sd.clamp_min(1e-6)
         has_kl = bool(moments.kl.any())
         importance = moments.kl if has_kl else moments.mu_variance
@@ -73,8 +75,8 @@ class LatentExplorer(SliderPanel):
             limit=limit,
             scale=scale,
             still=still,
-            caption="original · reconstruction · edited",
-            extra=[self.example],
+            caption=caption,
+            extra=[self.example, *extra],
         )
         self.random = widgets.Button(description="Random", icon="random", layout=widgets.Layout(width="110px"))
         self.random.on_click(lambda _: self.show_code(self._mean + self._sd * torch.randn_like(self._mean)))
@@ -110,13 +112,23 @@ class LatentExplorer(SliderPanel):
     def _units(self, z: Tensor) -> list[float]:
         return ((z - self._mean) / self._sd)[self.order].tolist()
 
+    def _encoded(self) -> tuple[Tensor, AggregatePosterior, Tensor]:
+        """Codes (N, Z) of the examples, their moments and their reconstructions."""
+        codes = self.model.encode(self.x)
+        codes = codes[0] if isinstance(codes, tuple) else codes
+        return codes, aggregate_posterior(self.model, self.x), self.model.decode_mean(codes).cpu()
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """Pictures (N, D) of codes (N, Z)."""
+        return self.model.decode_mean(z).cpu()
+
     def _picture(self, _values: list[float]) -> np.ndarray:
-        edited = self.model.decode_mean(self.z[None]).cpu()
+        edited = self._decoded(self.z[None])
         strip = torch.cat([self.x[self._example, None].cpu(), self._reconstructions[self._example, None], edited])
         return tile(strip, self.shape, n_columns=3, pad=3)
 
     def _traversals(self, limit: float) -> bytes:
         values = torch.linspace(-limit, limit, 11)
-        images = self.model.decode_mean(self._moments.traversal(self.z, self.order, values)).cpu()
+        images = self._decoded(self._moments.traversal(self.z, self.order, values))
         ax = plot_traversals(images, self.shape, row_labels=self.names, values=values.tolist())
         return figure_png(ax.figure.get_figure(root=True))

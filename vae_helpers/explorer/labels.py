@@ -1,0 +1,117 @@
+"""Label buttons beside the latents: content by button, style by slider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_helpers.evaluation import AggregatePosterior
+from vae_helpers.explorer.latents import LatentExplorer
+from vae_helpers.models import M2
+from vae_helpers.plotting import figure_png, plot_grid, tile
+
+
+class LabelExplorer(LatentExplorer):
+    """A `LatentExplorer` of an `M2`: one button a label, sliders for z, and the same z under every label.
+
+    The upper row is original, reconstruction (under its own label) and the edited picture under the
+    chosen label; the lower row is the edited code under all labels, the chosen one marked.
+
+    Args:
+        model: a trained `M2`, in evaluation mode. x: example images, (N, D) float, N >= 2. y: their labels, (N,) int64.
+        shape: (H, W). n_sliders, limit, scale: as `LatentExplorer`.
+
+    Raises:
+        ValueError: as `LatentExplorer`, or for labels that do not fit the examples.
+    """
+
+    ENLARGED = 3  # the upper row's digits, in widths of the lower row's
+
+    def __init__(
+        self,
+        model: M2,
+        x: Tensor,
+        y: Tensor,
+        *,
+        shape: tuple[int, int],
+        n_sliders: int = 8,
+        limit: float = 3.0,
+        scale: int = 2,
+    ) -> None:
+        if y.shape != x.shape[:1]:
+            raise ValueError(f"x and y must agree in length, got {tuple(x.shape)} and {tuple(y.shape)}")
+        self._one_hot = torch.eye(model.n_classes)
+        self.y = y
+        self.label = widgets.ToggleButtons(
+            options=[str(k) for k in range(model.n_classes)],
+            value=str(int(y[0])),
+            description="label",
+            style={"button_width": "30px", "description_width": "90px"},
+        )
+        self.label.observe(lambda _: self.draw(), names="value")
+        super().__init__(
+            model,
+            x,
+            shape=shape,
+            n_sliders=n_sliders,
+            limit=limit,
+            scale=scale,
+            caption="above: original · reconstruction · edited; below: the edited code under every label",
+            extra=[self.label],
+        )
+
+    def start_from(self, example: int) -> None:
+        """Begin again from the code and the label of one example."""
+        self._busy = True  # the label's callback would draw the old code under the new label
+        try:
+            self.label.value = str(int(self.y[example]))
+        finally:
+            self._busy = False
+        super().start_from(example)
+
+    def draw(self) -> None:
+        """Draw the picture for buttons and sliders."""
+        if not self._busy:
+            super().draw()
+
+    def _encoded(self) -> tuple[Tensor, AggregatePosterior, Tensor]:
+        one_hot = self._one_hot[self.y]
+        q_mu, q_logvar = self.model.encode(self.x, one_hot)
+        return q_mu, AggregatePosterior.of(q_mu, q_logvar), self.model.decode_mean(q_mu, one_hot).cpu()
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        return self.model.decode_mean(z, self._one_hot[int(self.label.value)].expand(len(z), -1)).cpu()
+
+    def _analogies(self, z: Tensor) -> Tensor:
+        """Pictures (N K, D) of codes (N, Z), each under all K labels."""
+        n, k = len(z), len(self._one_hot)
+        pictures = self.model.decode_mean(z.repeat_interleave(k, 0), self._one_hot.repeat(n, 1))
+        return pictures.cpu()
+
+    def _picture(self, values: list[float]) -> np.ndarray:
+        upper = np.kron(super()._picture(values), np.ones((self.ENLARGED, self.ENLARGED), np.float32))
+        lower = tile(self._analogies(self.z[None]), self.shape, n_columns=len(self._one_hot), pad=3)
+        width = self.shape[-1]
+        mark = np.ones((2, lower.shape[1]), np.float32)
+        left = int(self.label.value) * (width + 3)
+        mark[:, left : left + width] = 0
+        rows = [upper, np.ones((6, 1), np.float32), lower, np.ones((1, 1), np.float32), mark]
+        full = max(row.shape[1] for row in rows)
+        return np.concatenate([np.pad(row, ((0, 0), (0, full - row.shape[1])), constant_values=1.0) for row in rows])
+
+    def _traversals(self, limit: float) -> bytes:
+        examples = [int((self.y == k).nonzero()[0]) for k in self.y.unique()][:5]
+        rows = [torch.cat([self.x[i, None].cpu(), self._analogies(self.codes[i, None])]) for i in examples]
+        ax = plot_grid(
+            torch.cat(rows),
+            self.shape,
+            n_columns=len(self._one_hot) + 1,
+            column_labels=["x", *(str(k) for k in range(len(self._one_hot)))],
+            title="the code of x under every label",
+        )
+        figure: Any = ax.figure.get_figure(root=True)
+        return figure_png(figure)
