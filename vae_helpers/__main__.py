@@ -153,6 +153,7 @@ def release(
     name: Annotated[str, tyro.conf.Positional],
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
     note: str = "",
+    weights: bool = True,
 ) -> None:
     """Make a released card and weights from finished runs that differ in their seed only.
 
@@ -160,10 +161,11 @@ def release(
         name: STUDY/NAME of the card.
         folders: run folders.
         note: a remark for readers of the card.
+        weights: release the weights of the lowest seed too.
     """
     from vae_helpers.experiments import released
 
-    print(released.release(name, folders, note=note))
+    print(released.release(name, folders, note=note, weights=weights))
 
 
 def data(name: Annotated[Literal["mnist", "frey", "drawn-faces"], tyro.conf.Positional], check: bool = False) -> None:

@@ -31,7 +31,7 @@ from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation import Accuracy, accuracy, evaluate_terms
 from vae_helpers.experiments.m1 import fixed_pixels
 from vae_helpers.experiments.run import Run, train
-from vae_helpers.likelihoods import Bernoulli, Gaussian
+from vae_helpers.likelihoods import Bernoulli, GaussianPerPixel
 from vae_helpers.models import ADGM, M2, VAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
 from vae_helpers.priors import StandardNormal
@@ -42,9 +42,9 @@ N_CLASSES = 10
 X_DIM = 784
 STEPS = {
     "classifier": {"smoke": 40, "quick": 1000, "full": 3000},
-    "m2": {"smoke": 15, "quick": 1500, "full": 20_000},
-    "m1_m2": {"smoke": 15, "quick": 1500, "full": 20_000},
-    "adgm": {"smoke": 10, "quick": 1000, "full": 20_000},
+    "m2": {"smoke": 15, "quick": 1000, "full": 8000},
+    "m1_m2": {"smoke": 15, "quick": 1000, "full": 4000},
+    "adgm": {"smoke": 10, "quick": 500, "full": 5000},
 }
 
 
@@ -67,15 +67,16 @@ class M2Config:
     """hidden layers of every net"""
     activation: str = "relu"
     """elu, relu, softplus or tanh"""
-    label_scale: float = 3.0
+    label_scale: float = 10.0
     """factor of the initial weights of the label in encoder and decoder (see nets.JointMLP)"""
     alpha: float = 20.0
     """weight of the classifier's mean cross-entropy, as a multiple of the number N of training examples (the
     paper's equation 9 with alpha = 0.1 N is 0.1 here)"""
     scaling: Literal["counts", "batch_sums"] = "counts"
     """equation 9; or the labelled batch's mean plus the unlabelled batch's sum, and alpha as it is"""
-    labels: Literal["all", "top", "gumbel"] = "all"
-    """unlabelled bound: sum over all classes; over ``n_exact`` and a sampled one; one Gumbel-softmax label"""
+    labels: Literal["all", "top", "gumbel"] = "top"
+    """unlabelled bound: sum over all classes; over the ``n_exact`` most probable ones and a sampled one of the rest
+    (unbiased, and twice as fast); or one Gumbel-softmax label"""
     n_exact: int = 1
     """labels summed over by ``top``"""
     temperature: float = 0.5
@@ -86,7 +87,7 @@ class M2Config:
     """of ``m1_svm``"""
     validation: int = 0
     """training images held out and measured in the place of the test set: for choosing settings"""
-    lr: float = 2e-3
+    lr: float = 1e-3
     """Adam's step size"""
     decay: bool = True
     """let the step size fall linearly to zero over the second half of the steps"""
@@ -121,8 +122,8 @@ def build(config: M2Config) -> Classifier:
     z, a, k = config.z_dim, config.a_dim, N_CLASSES
     if config.model == "classifier":
         return Classifier(mlp(x_dim, out_dim=k), n_classes=k)
-    likelihood = Gaussian(x_var=1.0, learned=True) if on_features else Bernoulli()
-    decoder = joint([z, k], out_dim=x_dim)
+    likelihood = GaussianPerPixel(min_x_var=1e-3) if on_features else Bernoulli()
+    decoder = joint([z, k], out_dim=x_dim * likelihood.n_params)
     if config.model == "adgm":
         return ADGM(
             mlp(x_dim + a, out_dim=k),

@@ -27,7 +27,8 @@ class Released:
 
     Args:
         name: "study/run". card: config, budget, seeds, metrics (mean, sd, n, values), data, hardware,
-            seconds, commit, command, hash. model: with the released weights, in evaluation mode.
+            seconds, commit, command, hash. model: with the released weights, in evaluation mode; None where
+            only the card is released.
         config: the settings as the study's dataclass.
     """
 
@@ -83,6 +84,8 @@ def load_released(name: str, *, device: torch.device | str = "cpu") -> Released:
     card = read_card(name)
     study = STUDIES[card["study"]]
     config = config_from(study.config, card["config"])
+    if card["weights_sha256"] is None:
+        return Released(name, card, None, config)
     path = FOLDER / f"{name}.safetensors"
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
@@ -102,11 +105,12 @@ def config_from(config_class: type, values: dict[str, Any]) -> Any:
     return config_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-def release(name: str, folders: Sequence[Path], *, note: str = "") -> Path:
+def release(name: str, folders: Sequence[Path], *, note: str = "", weights: bool = True) -> Path:
     """Make a card from finished runs that differ in their seed only, with the weights of the lowest seed.
 
     Args:
-        name: "study/run". folders: run folders written by ``train``. note: a remark for readers of the card.
+        name: "study/run". folders: run folders written by ``train`` or ``sweep``. note: a remark for readers of the
+            card. weights: False releases the card alone.
 
     Returns:
         the card's path.
@@ -134,8 +138,6 @@ def release(name: str, folders: Sequence[Path], *, note: str = "") -> Path:
         if bad:
             raise ValueError(f"seed {run['seed']} has metrics that are not finite: {', '.join(bad)}")
     first = runs[0]
-    weights = safetensors.torch.load((first["folder"] / "weights.safetensors").read_bytes())
-    halves = safetensors.torch.save({key: value.half() for key, value in weights.items()})
     seconds = [run["seconds"] for run in runs]
     card = {
         **{key: first[key] for key in ("study", "config", "budget", "steps", "data", "hardware", "versions", "commit")},
@@ -143,12 +145,16 @@ def release(name: str, folders: Sequence[Path], *, note: str = "") -> Path:
         "seconds": {"mean": round(statistics.mean(seconds), 1), "values": seconds},
         "metrics": {key: _spread([run["metrics"][key] for run in runs]) for key in first["metrics"]},
         "command": command(first["study"], first["config"], first["budget"]),
-        "weights_sha256": hashlib.sha256(halves).hexdigest(),
-        "weights": f"seed {seeds[0]}, float16",
+        "weights_sha256": None,
+        "weights": "not released",
         "note": note,
     }
     path = FOLDER / f"{name}.json"
-    atomic_write(FOLDER / f"{name}.safetensors", lambda file: file.write(halves))
+    if weights:
+        trained = safetensors.torch.load((first["folder"] / "weights.safetensors").read_bytes())
+        halves = safetensors.torch.save({key: value.half() for key, value in trained.items()})
+        card |= {"weights_sha256": hashlib.sha256(halves).hexdigest(), "weights": f"seed {seeds[0]}, float16"}
+        atomic_write(FOLDER / f"{name}.safetensors", lambda file: file.write(halves))
     atomic_write(path, lambda file: file.write((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
     return path
 
