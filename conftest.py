@@ -1,6 +1,7 @@
 """Notebooks as tests: the smoke budget, no network, one failing cell a notebook."""
 
 import os
+import tempfile
 
 import nbval.kernel
 import pytest
@@ -9,6 +10,9 @@ from jupyter_client.manager import KernelManager
 
 os.environ.setdefault("VAE_BUDGET", "smoke")
 os.environ.setdefault("VAE_OFFLINE", "1")
+if "VAE_RUNS" not in os.environ:  # a notebook must not find yesterday's runs
+    _runs = tempfile.TemporaryDirectory(prefix="vae-runs-")
+    os.environ["VAE_RUNS"] = _runs.name
 if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two kernels on two cores must not fight
 

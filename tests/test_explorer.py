@@ -5,9 +5,10 @@ import base64
 import pytest
 import torch
 
-from vae_helpers.experiments import m1
+from vae_helpers.experiments import m1, m2
 from vae_helpers.experiments.m1 import M1Config
-from vae_helpers.explorer import LatentExplorer, LatentPad, SliderPanel
+from vae_helpers.experiments.m2 import M2Config
+from vae_helpers.explorer import LabelExplorer, LatentExplorer, LatentPad, SliderPanel
 
 PNG = b"\x89PNG"
 
@@ -98,3 +99,60 @@ def test_a_page_without_a_kernel_shows_a_still_picture(x, make):
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert base64.b64decode(data["image/png"]).startswith(PNG)
     assert "run this cell" in data["text/plain"]
+
+
+@pytest.fixture
+def labelled():
+    """An M2, twelve examples and their labels."""
+    torch.manual_seed(0)
+    model = m2.build(M2Config(z_dim=5, h_dims=(16,))).eval()
+    return model, torch.rand(12, 784), torch.arange(12) % 10
+
+
+def test_a_label_button_changes_the_picture_and_keeps_the_style(labelled):
+    explorer = LabelExplorer(*labelled, shape=(28, 28), n_sliders=3)
+    picture, code = explorer.image.value, explorer.z.clone()
+    explorer.label.value = "7"
+    assert explorer.image.value != picture
+    torch.testing.assert_close(explorer.z, code)
+    explorer.label.value = "0"
+    assert explorer.image.value == picture
+
+
+def test_the_edited_picture_is_the_code_under_the_chosen_label(labelled):
+    model, x, y = labelled
+    explorer = LabelExplorer(model, x, y, shape=(28, 28))
+    explorer.label.value = "3"
+    explorer.sliders[0].value += 1
+    expected = model.decode_mean(explorer.z[None], torch.eye(10)[3:4])
+    torch.testing.assert_close(explorer._decoded(explorer.z[None]), expected)
+    torch.testing.assert_close(explorer._analogies(explorer.z[None])[3:4], expected)
+
+
+def test_another_example_brings_its_own_label_and_reset_keeps_to_it(labelled):
+    model, x, y = labelled
+    explorer = LabelExplorer(model, x, y, shape=(28, 28))
+    explorer.example.value = 4
+    assert explorer.label.value == "4"
+    torch.testing.assert_close(explorer.z, model.encode(x, torch.eye(10)[y])[0][4])
+    picture = explorer.image.value
+    explorer.label.value = "9"
+    explorer.reset.click()
+    assert explorer.label.value == "4"
+    assert explorer.image.value == picture
+
+
+def test_the_label_explorer_draws_once_a_change(labelled, monkeypatch):
+    explorer = LabelExplorer(*labelled, shape=(28, 28))
+    drawn = []
+    monkeypatch.setattr(explorer, "_render", lambda values: drawn.append(1) or explorer._picture(values))
+    explorer.label.value = "5"
+    assert len(drawn) == 1
+    explorer.example.value = 2
+    assert len(drawn) == 2
+
+
+def test_labels_that_do_not_fit_the_examples_are_refused(labelled):
+    model, x, y = labelled
+    with pytest.raises(ValueError, match="agree in length"):
+        LabelExplorer(model, x, y[:5], shape=(28, 28))

@@ -39,6 +39,7 @@ from vae_helpers.training import Budget, GradientStep, History, SemiSupervisedSt
 from vae_helpers.training.budget import describe_device
 
 N_CLASSES = 10
+NAMES = {"classifier": "supervised-only", "m1_svm": "M1 + SVM", "m2": "M2", "m1_m2": "M1 + M2", "adgm": "ADGM"}
 X_DIM = 784
 STEPS = {
     "classifier": {"smoke": 40, "quick": 1000, "full": 3000},

@@ -7,8 +7,10 @@ import io
 import itertools
 import json
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import multiprocessing
+import threading
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,13 @@ import torch
 
 from vae_helpers.experiments.run import run_folder
 from vae_helpers.training import Budget
-from vae_helpers.training.checkpoint import atomic_write
+from vae_helpers.training.checkpoint import atomic_write, check_writable
 from vae_helpers.training.progress import Progress
 
 CONNECT_S = 10
+LAST = ("seconds", "steps_done", "data_source", "hardware", "commit", "folder", "error")  # columns of the table
+STOPPED = "stopped by hand; the same sweep goes on from the last checkpoint"
+_ALONE = threading.Lock()  # torch's generator and threads belong to the whole process
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,13 @@ class Cell:
         """The record of this run if its folder holds it whole, with these settings; else None."""
         try:
             record = json.loads((self.folder / "run.json").read_text())
-        except (OSError, ValueError):
+            made = record["study"], record["seed"], record["budget"]
+            saved = record["config"]
+            whole = bool(record["metrics"]) and record["steps"] >= saved["steps"]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        saved = {**record["config"], "steps": self.config.steps or record["config"]["steps"]}
-        wanted = {**_plain(self.config), "steps": saved["steps"]}
-        whole = bool(record["metrics"]) and record["steps"] >= record["config"]["steps"]
-        return record if whole and saved == wanted and record["config"]["steps"] == saved["steps"] else None
+        wanted = {**_plain(self.config), "steps": self.config.steps or saved["steps"]}
+        return record if whole and made == (self.study, self.seed, self.budget) and saved == wanted else None
 
 
 def sweep(
@@ -61,8 +67,10 @@ def sweep(
     """Run every combination of settings with every seed; finished cells are not run again.
 
     Each cell is a Dask task that trains in its run folder (`run.run_folder`) with one thread. A cell that was
-    cut off goes on from its checkpoint; one that fails leaves the others alone. With a scheduler on other
-    machines, the run folders must lie on a file system they share, and the package must be installed there.
+    cut off goes on from its checkpoint; one that fails leaves the others alone. After Ctrl-C the table has what
+    was finished (workers of a running scheduler still end the cells that they are in). With a scheduler on other
+    machines, it and its workers need the package, and the run folders must lie on a file system they share.
+    A script that is not a notebook calls this under ``if __name__ == "__main__":``.
 
     Args:
         study: one of `STUDIES`. grid: setting -> values; settings not named keep their defaults. seeds: of each cell.
@@ -72,32 +80,43 @@ def sweep(
 
     Returns:
         one row a cell: the settings of the grid, seed, ``status`` (finished or failed), the metrics, ``seconds``,
-        ``steps``, ``data``, ``hardware``, ``commit``, ``folder`` and ``error``.
+        ``steps_done``, ``data_source``, ``hardware``, ``commit``, ``folder`` and ``error``.
 
     Raises:
-        ValueError: for an unknown study or setting, an empty grid or no seeds, both workers and scheduler, or a
-            scheduler that does not answer.
+        ValueError: for an unknown study or setting, a setting without values, no seeds, a run named twice, both
+            workers and scheduler, or a scheduler that does not answer.
+        CheckpointError: if ``out`` cannot be written.
     """
-    budget = Budget.current() if budget is None else budget
+    budget = Budget.current() if budget is None else Budget(budget)
     if workers is not None and scheduler is not None:
-        raise ValueError("give workers for a local cluster or scheduler for a running one, not both")
+        raise ValueError(
+            f"give workers ({workers}) for a local cluster or scheduler ({scheduler}) for a running one, not both"
+        )
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     wanted = cells(study, grid, seeds=seeds, budget=budget)
+    if out is not None:
+        if out.is_dir():
+            raise ValueError(f"cannot write the table to {out}, which is a folder; name a file")
+        check_writable(out)
     records = {cell: record for cell in wanted if (record := cell.finished()) is not None}
     waiting = [cell for cell in wanted if cell not in records]
     errors: dict[Cell, str] = {}
     bar = Progress(len(wanted), start=len(records), enabled=progress, title=f"sweep {study}", unit="cell")
-    if waiting:
-        with _client(scheduler, min(workers or os.cpu_count() or 1, len(waiting))) as client:
-            for cell, found in _results(client, waiting):
-                if isinstance(found, dict):
-                    records[cell] = found
-                else:
-                    errors[cell] = f"{type(found).__name__}: {found}"
-                bar.update(len(records) + len(errors), {"failed": len(errors)})
-    bar.update(len(wanted), {"failed": len(errors)}, final=True)
-    table = pd.DataFrame([_row(cell, list(grid), records.get(cell), errors.get(cell, "")) for cell in wanted])
+    note = ""
+    try:
+        if waiting:
+            with _client(scheduler, workers, len(waiting)) as client:
+                for cell, found in _results(client, waiting):
+                    if isinstance(found, dict):
+                        records[cell] = found
+                    else:
+                        errors[cell] = " ".join(f"{type(found).__name__}: {found}".split())
+                    bar.update(len(records) + len(errors), {"failed": len(errors)})
+    except KeyboardInterrupt:
+        note = STOPPED
+    bar.update(len(records) + len(errors), {"failed": len(errors)}, final=True, note=note)
+    table = _table([_row(cell, grid, records.get(cell), errors.get(cell, STOPPED)) for cell in wanted])
     if out is not None:
         atomic_write(out, lambda file: file.write(table.to_csv(index=False).encode()))
     return table
@@ -107,28 +126,23 @@ def cells(study: str, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int]
     """All combinations, each with its run folder.
 
     Raises:
-        ValueError: for an unknown study or setting, a setting without values, or no seeds.
+        ValueError: for an unknown study or setting, a setting without a list of values, no seeds, or a run named twice.
     """
-    from vae_helpers.experiments import STUDIES
-
-    if study not in STUDIES:
-        raise ValueError(f"unknown study {study!r}; choose one of {', '.join(STUDIES)}")
-    config_class = STUDIES[study].config
-    known = [field.name for field in dataclasses.fields(config_class)]
+    defaults = _defaults(study, grid)
     for key, values in grid.items():
-        if key not in known:
-            raise ValueError(f"{study} has no setting {key!r}; it has {', '.join(known)}")
-        if not len(values):
-            raise ValueError(f"no values for {key!r}; write {key}=a,b,c")
+        if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
+            raise ValueError(f"{key!r} needs a list of values ({key}=a,b,c), got {values!r}")
     if not len(seeds):
         raise ValueError("a sweep needs at least one seed; write --seeds 0..4 or 0,2,5")
-    found = []
-    for combination in itertools.product(*grid.values()):
-        config = config_class(**dict(zip(grid, combination, strict=True)))
-        for seed in seeds:
-            folder = run_folder(study, config, seed, budget).resolve()
-            found.append(Cell(study, config, seed, budget, folder))
-    return found
+    found: dict[Path, Cell] = {}
+    for *combination, seed in itertools.product(*grid.values(), seeds):
+        settings = {key: _like(getattr(defaults, key), v) for key, v in zip(grid, combination, strict=True)}
+        config = dataclasses.replace(defaults, **settings)
+        folder = run_folder(study, config, int(seed), budget).resolve()
+        if folder in found:
+            raise ValueError(f"the run {folder.name} is named twice; give every value and every seed once")
+        found[folder] = Cell(study, config, int(seed), budget, folder)
+    return list(found.values())
 
 
 def parse_grid(study: str, words: Sequence[str]) -> dict[str, list[Any]]:
@@ -143,7 +157,6 @@ def parse_grid(study: str, words: Sequence[str]) -> dict[str, list[Any]]:
         key = key.strip().replace("-", "_")
         if not equals or key in grid:
             raise ValueError(f"--grid {word!r}: write each setting once, as key=a,b,c")
-        cells(study, {key: [None]}, seeds=[0], budget=Budget.SMOKE)  # an unknown name is reported as such
         grid[key] = [_typed(study, key, value.strip()) for value in text.split(",") if value.strip()]
     return grid
 
@@ -173,65 +186,94 @@ def summary(table: pd.DataFrame, metric: str, *, by: Sequence[str]) -> pd.DataFr
     Raises:
         KeyError: listing the numeric columns, if the metric is none of them.
     """
-    if metric not in table:
-        raise KeyError(f"no metric {metric!r} in this table; it has {', '.join(table.select_dtypes('number').columns)}")
+    numbers = table.select_dtypes("number").columns
+    if metric not in numbers:
+        raise KeyError(f"no metric {metric!r} in this table; it has {', '.join(numbers)}")
     finished = table[table["status"] == "finished"]
     return finished.groupby(list(by), sort=False)[metric].agg(mean="mean", sd="std", n="count")
+
+
+def _defaults(study: str, keys: Iterable[str]) -> Any:
+    """The default settings of a study that must exist and have these keys."""
+    from vae_helpers.experiments import STUDIES
+
+    if study not in STUDIES:
+        raise ValueError(f"unknown study {study!r}; choose one of {', '.join(STUDIES)}")
+    defaults = STUDIES[study].config()
+    known = [field.name for field in dataclasses.fields(defaults)]
+    for key in keys:
+        if key not in known:
+            raise ValueError(f"{study} has no setting {key!r}; it has {', '.join(known)}")
+    return defaults
+
+
+def _like(default: Any, value: Any) -> Any:
+    """A value from numpy, a list or a whole number as the setting keeps it: one run, one folder."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _typed(study: str, key: str, text: str) -> Any:
     import tyro
 
-    from vae_helpers.experiments import STUDIES
-
-    config_class = STUDIES[study].config
-    default = getattr(config_class(), key)
-    flag = f"--{key.replace('_', '-')}"
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"--grid {key}={text}: write true or false")
-        return text.lower() == "true"
-    words = text.split("x") if isinstance(default, tuple) else [text]
+    defaults = _defaults(study, [key])
+    kind = type(getattr(defaults, key))
+    words = {bool: [text.capitalize()], tuple: [] if text == "()" else text.split("x")}.get(kind, [text])
+    arguments, options = [f"--{key.replace('_', '-')}", *words], (tyro.conf.FlagConversionOff,)
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            return getattr(tyro.cli(config_class, args=[flag, *words]), key)
+            return getattr(tyro.cli(type(defaults), args=arguments, config=options), key)
     except SystemExit:
-        kind = next(field.type for field in dataclasses.fields(config_class) if field.name == key)
-        raise ValueError(f"--grid {key}={text}: {text!r} is no value of {key}, which is {kind}") from None
+        hint = typing.get_type_hints(type(defaults))[key]
+        expected = hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing.")
+        raise ValueError(f"--grid {key}={text}: {text!r} is no value of {key}, which is {expected}") from None
 
 
 def _run_cell(cell: Cell) -> dict[str, Any]:
-    """What a worker does."""
+    """What a worker does, one cell at a time whatever its threads."""
     from vae_helpers.experiments import STUDIES
 
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    run = STUDIES[cell.study].run(
-        cell.config, seed=cell.seed, budget=cell.budget, folder=cell.folder, resume=True, progress=False
-    )
-    return run.record
+    with _ALONE:
+        if (record := cell.finished()) is not None:  # by another sweep, or before the worker was lost
+            return record
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        run = STUDIES[cell.study].run(
+            cell.config, seed=cell.seed, budget=cell.budget, folder=cell.folder, resume=True, progress=False
+        )
+        return run.record
 
 
 @contextmanager
-def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
+def _client(scheduler: str | None, workers: int | None, n_cells: int) -> Iterator[Any]:
     """A connected Dask client; a local cluster lives as long as it."""
+    from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster
+    from distributed.comm import resolve_address
 
     if scheduler is None:
-        options = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": None}
+        if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker is importing the script
+            raise RuntimeError(
+                'call sweep under `if __name__ == "__main__":`; workers import the script that starts them'
+            )
+        options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": None}
+        n_workers = min(workers or CPU_COUNT, n_cells)
         with (
-            LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, **options) as cluster,
-            Client(cluster) as client,
+            LocalCluster(n_workers=n_workers, silence_logs=logging.CRITICAL, **options) as cluster,
+            Client(cluster, set_as_default=False) as client,
         ):
             yield client
         return
     try:
+        resolve_address(scheduler)  # a client for an address that cannot be read is hard to get rid of
         client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"no Dask scheduler answers at {scheduler!r} ({reason}). Start one with `dask scheduler` and workers with "
-            "`dask worker ADDRESS`, or leave the address out for a local cluster."
+            "`dask worker ADDRESS --nworkers auto --nthreads 1`, or leave the address out for a local cluster."
         ) from None
     with client:
         if not client.scheduler_info()["workers"]:
@@ -239,31 +281,48 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
         yield client
 
 
-def _results(client: Any, waiting: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any] | BaseException]]:
+def _results(client: Any, waiting: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any] | Exception]]:
     """Each cell with its record or its exception, as they come."""
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
-    futures = {client.submit(_run_cell, cell, pure=False): cell for cell in waiting}
-    try:
-        for future in as_completed(futures):
-            error = future.exception()
-            yield futures[future], future.result() if error is None else error
-    finally:
-        client.cancel(list(futures))  # nothing to do after the last one; after Ctrl-C, the rest
+    def submit(cell: Cell, attempt: str = "") -> Any:  # one key a folder: two sweeps on a scheduler share the run
+        return client.submit(_run_cell, cell, key=f"{cell.study}-{cell.folder}{attempt}")
+
+    def outcome(future: Any) -> dict[str, Any] | Exception:
+        try:
+            return future.result()
+        except Exception as error:  # of the cell, or of a scheduler that was lost
+            return error
+
+    futures = {submit(cell): cell for cell in waiting}
+    lost = []
+    for future in as_completed(futures, loop=client.loop):
+        found = outcome(future)
+        if isinstance(found, KilledWorker):  # by this cell, or by another one on the same worker
+            lost.append(futures[future])
+        else:
+            yield futures[future], found
+    for cell in lost:  # each once more, alone
+        yield cell, outcome(submit(cell, " alone"))
 
 
-def _row(cell: Cell, keys: Sequence[str], record: dict[str, Any] | None, error: str) -> dict[str, Any]:
-    settings = {key: _as_text(getattr(cell.config, key)) for key in keys}
-    row = {"study": cell.study, **settings, "seed": cell.seed, "budget": str(cell.budget)}
-    row["status"] = "finished" if record else "failed"
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows, their columns in one order whichever of them failed."""
+    table = pd.DataFrame(rows)
+    return table[sorted(table, key=lambda name: LAST.index(name) if name in LAST else -1)]
+
+
+def _row(cell: Cell, keys: Iterable[str], record: dict[str, Any] | None, error: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"study": cell.study, **{key: _as_text(getattr(cell.config, key)) for key in keys}}
+    row |= {"seed": cell.seed, "budget": str(cell.budget), "status": "finished" if record else "failed"}
     if record:
-        row |= record["metrics"]
-        row |= {key: record[key] for key in ("seconds", "steps", "data", "hardware", "commit")}
-    return {**row, "folder": str(cell.folder), "error": error}
+        row |= record["metrics"] | {key: record[key] for key in ("seconds", "hardware", "commit")}
+        row |= {"steps_done": record["steps"], "data_source": record["data"]}
+    return {**row, "folder": str(cell.folder), "error": "" if record else error}
 
 
 def _as_text(value: Any) -> Any:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else value
+    return ("x".join(map(str, value)) or "()") if isinstance(value, tuple) else value
 
 
 def _plain(config: Any) -> dict[str, Any]:

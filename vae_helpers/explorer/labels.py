@@ -64,14 +64,14 @@ class LabelExplorer(LatentExplorer):
             extra=[self.label],
         )
 
-    def start_from(self, example: int) -> None:
-        """Begin again from the code and the label of one example."""
+    def start_again(self) -> None:
+        """Go back to the chosen example's code and label."""
         self._busy = True  # the label's callback would draw the old code under the new label
         try:
-            self.label.value = str(int(self.y[example]))
+            self.label.value = str(int(self.y[self._example]))
         finally:
             self._busy = False
-        super().start_from(example)
+        super().start_again()
 
     def draw(self) -> None:
         """Draw the picture for buttons and sliders."""
