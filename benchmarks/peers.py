@@ -24,6 +24,7 @@ from vae_helpers.experiments import m1
 from vae_helpers.training import GradientStep, fit
 
 BATCH, LR = 100, 1e-3
+PIP_NAMES = {"pythae": "pythae", "pyro": "pyro-ppl"}
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What needs a fresh interpreter: seconds to import, peak memory, and what torch's threads cost or bring."""
+"""What needs a fresh interpreter: rates, seconds to import, peak memory, and what torch's threads cost or bring."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from benchmarks import peers
 from benchmarks.measure import Table, interleaved, paired_ratio
 
 COMMANDS = {
@@ -34,13 +38,13 @@ print(imported, loaded, peak_mb())
 RATE = """
 import contextlib, io, time
 import torch
-from benchmarks.training import CONTENDERS
+from {module} import CONTENDERS
 from vae_helpers.data import load_mnist
 torch.set_num_threads({n})
 torch.set_flush_denormal(True)
 with contextlib.redirect_stdout(io.StringIO()):
     contender, steps = CONTENDERS[{name!r}][1](load_mnist()), 0
-contender(30)
+contender(10)
 began = time.perf_counter()
 while time.perf_counter() < began + {seconds}:
     contender(10)
@@ -49,9 +53,44 @@ print(steps / (time.perf_counter() - began))
 """
 
 
-def rate(name: str, *, n: int, seconds: float, **environment: str) -> float:
-    """Steps/s of one contender with ``n`` torch threads, in a fresh process."""
-    return float(_run("-c", RATE.format(name=name, n=n, seconds=seconds), **environment).split()[-1])
+def rate(module: str, name: str, *, n: int, seconds: float, **environment: str) -> float:
+    """Steps/s of one of a module's CONTENDERS with ``n`` torch threads, in a fresh process."""
+    return float(_run("-c", RATE.format(module=module, name=name, n=n, seconds=seconds), **environment).split()[-1])
+
+
+def rate_table(
+    title: str, module: str, contenders: Mapping[str, tuple[str, Any]], *, ours: str, seconds: float, rounds: int
+) -> tuple[Table, dict[str, list[float]]]:
+    """Steps/s of every contender: the thread pools of several in one process would disturb each other.
+
+    Args:
+        module, contenders: where CONTENDERS is, and it: name -> (package it needs, ...). ours: the name compared with.
+
+    Returns:
+        the table, and the steps/s of each contender that runs here, one a round.
+    """
+    columns = ["way of training", "steps/s", "ms/step", f"{ours} is x times as fast"]
+    table = Table(f"Steps/s, {title}: {rounds} interleaved rounds of {seconds} s", columns)
+    rates: dict[str, list[float]] = {}
+    for name, (package, *_) in contenders.items():
+        if peers.installed(package):
+            rates[name] = []
+        else:
+            table.notes.append(f"{name}: not installed (pip install {peers.PIP_NAMES[package]})")
+    for _ in range(rounds):
+        for name in list(rates):
+            try:
+                rates[name].append(rate(module, name, n=torch.get_num_threads(), seconds=seconds))
+            except RuntimeError as error:  # an optional peer or compiler that does not work here must not end the run
+                if name == ours:
+                    raise
+                table.notes.append(str(error))
+                del rates[name]
+    table.rows = [
+        [name, statistics.median(v), 1e3 / statistics.median(v), paired_ratio(rates[ours], v)]
+        for name, v in rates.items()
+    ]
+    return table, rates
 
 
 def import_seconds(quick: bool) -> Table:
@@ -103,7 +142,7 @@ def thread_rates(quick: bool) -> Table:
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, (threads, environment) in variants.items():
-            rates[name].append(rate("training.fit", n=threads, seconds=seconds, **environment))
+            rates[name].append(rate("benchmarks.training", "training.fit", n=threads, seconds=seconds, **environment))
     alone = rates["1 thread"]
     rows: list[Sequence[str | int | float]] = [
         [name, statistics.median(values), paired_ratio(values, alone)] for name, values in rates.items()

@@ -15,13 +15,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import explorer, processes, training
+from benchmarks import explorer, processes, semi_supervised, training
 from benchmarks.measure import Table, machine
 
 SUBJECTS: dict[str, Callable[[bool], Table]] = {
     "steps": training.steps_per_second,
     "nelbo": training.equal_nelbo,
     "matmul": training.matmul_share,
+    "m2-steps": semi_supervised.steps_per_second,
+    "m2-accuracy": semi_supervised.time_to_accuracy,
+    "m2-matmul": semi_supervised.matmul_share,
     "threads": processes.thread_rates,
     "import": processes.import_seconds,
     "slider": explorer.slider_frame,
@@ -32,11 +35,12 @@ SUBJECTS: dict[str, Callable[[bool], Table]] = {
 def main() -> None:
     """Measure the chosen subjects and print a table each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Benchmarks; ratios within one run.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and an easier NELBO: about two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, easier targets: some minutes")
     parser.add_argument("--only", action="append", choices=SUBJECTS, metavar="NAME", help=f"{', '.join(SUBJECTS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables there")
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads; default: the cores idle at the start")
     arguments = parser.parse_args()
+    os.environ["VAE_DEVICE"] = "cpu"  # what the peers and the hardware line speak of
     torch.set_num_threads(arguments.threads or idle_cores())
     torch.set_flush_denormal(True)  # as training.setup does; for the peers too
     hardware = machine()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,35 +34,13 @@ CONTENDERS: dict[str, tuple[str, Callable[[Images], peers.Contender]]] = {
     "Pyro, SVI, jit": ("pyro", partial(peers.pyro_svi, jit=True)),
 }
 PEERS = ["DataLoader + ToTensor loop", "pythae, BaseTrainer", "Pyro, SVI", "Pyro, SVI, jit"]
-PIP_NAMES = {"pythae": "pythae", "pyro": "pyro-ppl"}
 
 
 def steps_per_second(quick: bool) -> Table:
-    """Every contender's rate in a process of its own: the thread pools of several in one would disturb each other."""
+    """Every contender's rate, and how far ours is ahead of the best peer."""
     seconds, rounds = (2, 2) if quick else (4, 5)
-    table = Table(
-        f"Steps/s, MLP VAE 784-300-300-20, batch {peers.BATCH}: {rounds} interleaved rounds of {seconds} s",
-        ["way of training", "steps/s", "ms/step", "fit is x times as fast"],
-    )
-    rates: dict[str, list[float]] = {}
-    for name, (package, _) in CONTENDERS.items():
-        if peers.installed(package):
-            rates[name] = []
-        else:
-            table.notes.append(f"{name}: not installed (pip install {PIP_NAMES[package]})")
-    for _ in range(rounds):
-        for name in list(rates):
-            try:
-                rates[name].append(processes.rate(name, n=torch.get_num_threads(), seconds=seconds))
-            except RuntimeError as error:  # an optional peer or compiler that does not work here must not end the run
-                if name == OURS:
-                    raise
-                table.notes.append(str(error))
-                del rates[name]
-    table.rows = [
-        [name, statistics.median(v), 1e3 / statistics.median(v), paired_ratio(rates[OURS], v)]
-        for name, v in rates.items()
-    ]
+    title = f"MLP VAE 784-300-300-20, batch {peers.BATCH}"
+    table, rates = processes.rate_table(title, __name__, CONTENDERS, ours=OURS, seconds=seconds, rounds=rounds)
     rivals = [name for name in rates if name in PEERS]
     for name in (name for name in rates if name.startswith(OURS)):
         ratio, rival = min((paired_ratio(rates[name], rates[rival]), rival) for rival in rivals)
@@ -80,19 +61,13 @@ def equal_nelbo(quick: bool) -> Table:
         f"{OURS}, bf16, compiled": peers.ours(images, bf16=True, compiled=True),
         "DataLoader + ToTensor loop": peers.data_loader(images),
     }
-    seconds = dict.fromkeys(contenders, 0.0)
-    reached: dict[str, tuple[int, float]] = {}
-    nelbo: dict[str, float] = {}
-    at = 0
-    while at < max_steps and not all(name in reached for name in contenders):
-        at += slice_steps
-        for name, contender in contenders.items():
-            began = time.perf_counter()
-            contender(slice_steps)
-            seconds[name] += time.perf_counter() - began
-            nelbo[name] = _nelbo(contender.model, x_test)
-            if nelbo[name] <= target:
-                reached.setdefault(name, (at, seconds[name]))
+    at, laps = race(
+        contenders,
+        lambda model: _nelbo(model, x_test),
+        lambda value: value <= target,
+        max_steps=max_steps,
+        slice_steps=slice_steps,
+    )
     table = Table(
         f"Time to test NELBO {target} nats at z = 20, interleaved every {slice_steps} steps, evaluations not counted",
         [
@@ -105,20 +80,59 @@ def equal_nelbo(quick: bool) -> Table:
         ],
         notes=[f"{images.source}; dynamic binarisation, test set binarised once by seed 0, one seed."],
     )
-    for name in contenders:
-        step, after = reached.get(name, ("not reached", "-"))
-        table.rows.append([name, step, after, seconds[name], f"{nelbo[name]:.2f}", seconds[name] / seconds[OURS]])
+    for name, lap in laps.items():
+        step, after = lap.reached or ("not reached", "-")
+        table.rows.append([name, step, after, lap.seconds, f"{lap.score:.2f}", lap.seconds / laps[OURS].seconds])
     if not full_data:
         table.notes.append(f"{target} is out of reach with 4,000 digits: compare the NELBO at equal steps instead.")
     return table
 
 
+@dataclass
+class Lap:
+    """Seconds trained in all, the last score, and the step and seconds at which the target was met, if it was."""
+
+    seconds: float = 0.0
+    score: float = math.nan
+    reached: tuple[int, float] | None = None
+
+
+def race(
+    contenders: Mapping[str, peers.Contender],
+    score: Callable[[Any], float],
+    good: Callable[[float], bool],
+    *,
+    max_steps: int,
+    slice_steps: int,
+) -> tuple[int, dict[str, Lap]]:
+    """Train all, a slice of steps at a time in turn, until every score was good once or ``max_steps`` are done.
+
+    Returns:
+        the steps each has done, and how each fared; scoring is not timed.
+    """
+    laps, at = {name: Lap() for name in contenders}, 0
+    while at < max_steps and not all(lap.reached for lap in laps.values()):
+        at += slice_steps
+        for name, lap in laps.items():
+            began = time.perf_counter()
+            contenders[name](slice_steps)
+            lap.seconds += time.perf_counter() - began
+            lap.score = score(contenders[name].model)
+            if lap.reached is None and good(lap.score):
+                lap.reached = at, lap.seconds
+    return at, laps
+
+
 def matmul_share(quick: bool) -> Table:
-    """Achieved over attainable: the step's matrix products at the rate this machine does them alone."""
+    """The matmul share of `training.fit` on the MLP VAE."""
     rounds, steps = (3, 50) if quick else (9, 200)
-    contender = peers.ours(load_mnist())
+    return share_table(OURS, peers.ours(load_mnist()), rounds=rounds, steps=steps)
+
+
+def share_table(name: str, contender: peers.Contender, *, rounds: int, steps: int) -> Table:
+    """Achieved over attainable: a step's matrix products at the rate this machine does them alone."""
     contender(20)
-    products = matmuls(contender.model, peers.BATCH)
+    products = matmuls(contender)
 
     def only_matmuls() -> None:
         for _ in range(steps):
@@ -126,26 +140,33 @@ def matmul_share(quick: bool) -> Table:
                 torch.mm(a, b, out=out)
 
     only_matmuls()
-    seconds = interleaved({OURS: partial(contender, steps), "matmuls": only_matmuls}, rounds=rounds)
+    seconds = interleaved({name: partial(contender, steps), "matmuls": only_matmuls}, rounds=rounds)
     flops = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b, _ in products)
-    attainable, achieved = (steps * flops / statistics.median(seconds[name]) / 1e9 for name in ("matmuls", OURS))
-    share = 1 / paired_ratio(seconds[OURS], seconds["matmuls"])
+    attainable, achieved = (steps * flops / statistics.median(seconds[key]) / 1e9 for key in ("matmuls", name))
+    share = 1 / paired_ratio(seconds[name], seconds["matmuls"])
     return Table(
         f"Share of this machine's f32 matmul rate: {flops / 1e6:.0f} MFLOP in {len(products)} products a step",
         ["", "GFLOP/s", "steps/s"],
-        [[OURS, achieved, achieved * 1e9 / flops], ["the same products alone", attainable, attainable * 1e9 / flops]],
-        [f"{OURS} runs at {share:.0%} of the matmul bound (median of {rounds} interleaved rounds)."],
+        [[name, achieved, achieved * 1e9 / flops], ["the same products alone", attainable, attainable * 1e9 / flops]],
+        [f"{name} runs at {share:.0%} of the matmul bound (median of {rounds} interleaved rounds)."],
     )
 
 
-def matmuls(model: nn.Module, batch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Operands and outputs of one step's products: x W^T, g^T x and, but for the first layer, g W."""
-    products = []
-    for i, layer in enumerate(m for m in model.modules() if isinstance(m, nn.Linear)):
-        weight = layer.weight.detach()
-        x, g = torch.randn(batch, layer.in_features), torch.randn(batch, layer.out_features)
-        pairs = [(x, weight.t()), (g.t(), x), *([(g, weight)] if i else [])]
-        products += [(a, b, torch.empty(a.shape[0], b.shape[1])) for a, b in pairs]
+def matmuls(contender: peers.Contender) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Operands and outputs of one step's products: x W^T, g^T x and, unless x is data, g W, for each layer called."""
+    products: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def record(layer: nn.Linear, inputs: tuple[Tensor], _: Tensor) -> None:
+        rows, weight = inputs[0].numel() // layer.in_features, layer.weight.detach()
+        x, g = torch.randn(rows, layer.in_features), torch.randn(rows, layer.out_features)
+        pairs = [(x, weight.t()), (g.t(), x), *([(g, weight)] if inputs[0].requires_grad else [])]
+        products.extend((a, b, torch.empty(a.shape[0], b.shape[1])) for a, b in pairs)
+
+    layers = [layer for layer in contender.model.modules() if isinstance(layer, nn.Linear)]
+    hooks = [layer.register_forward_hook(record) for layer in layers]
+    contender(1)
+    for hook in hooks:
+        hook.remove()
     return products
 
 

@@ -133,6 +133,7 @@ def test_a_probe_without_examples_on_both_sides_raises(n_train):
     [
         {"model": "classifier"},
         {"model": "m2"},
+        {"model": "m2", "labels": "all"},
         {"model": "m2", "labels": "top", "n_exact": 2},
         {"model": "m2", "labels": "gumbel"},
         {"model": "m2", "scaling": "batch_sums", "alpha": 3.0},
@@ -171,8 +172,30 @@ def test_the_loss_weighs_the_terms_as_the_config_says(images, scaling):
     assert row["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "objective", "options"),
+    [
+        ({"labels": "all"}, objectives.unlabelled, {}),
+        ({"labels": "top", "n_exact": 2}, objectives.unlabelled_top, {"n_exact": 2}),
+        ({"labels": "gumbel", "temperature": 0.3}, objectives.unlabelled_sampled, {"temperature": 0.3}),
+    ],
+    ids=["all", "top", "gumbel"],
+)
+def test_the_label_is_treated_as_the_config_says(images, settings, objective, options):
+    torch.manual_seed(0)
+    config = m2.M2Config(**SMALL, **settings)
+    model, x = m2.build(config), (images.x_test[:20] > 127).float()
+    step = m2.update_for(config, model, m2.label_split(config, images, seed=0))
+    torch.manual_seed(1)
+    found = step.objective(model, x)
+    torch.manual_seed(1)
+    expected = objective(model, x, **options)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 def test_a_classifier_of_a_few_labels_fits_them_and_beats_chance(images):
-    found = run(images, model="classifier", steps=150, decay=False)
+    found = run(images, model="classifier", steps=150, lr=2e-3, decay=False)
     assert found.metrics["labelled_accuracy_percent"] > 95
     assert found.metrics["test_accuracy_percent"] > 40  # of 10 classes; one image in four still wrong is usual
 

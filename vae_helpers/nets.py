@@ -25,11 +25,8 @@ class MLP(nn.Sequential):
     """
 
     def __init__(self, in_dim: int, h_dims: Sequence[int], out_dim: int, *, activation: str = "elu") -> None:
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
         widths = [in_dim, *h_dims, out_dim]
-        if min(widths) < 1:
-            raise ValueError(f"every layer needs at least one unit, got widths {widths}")
+        _check_layers(widths, activation)
         layers: list[nn.Module] = []
         for n_in, n_out in itertools.pairwise(widths):
             layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
@@ -75,6 +72,7 @@ class JointMLP(nn.Module):
         scales = [1.0] * len(in_dims) if scales is None else scales
         if len(scales) != len(in_dims) or not min(scales) > 0:
             raise ValueError(f"scales must be {len(in_dims)} positive numbers, one an input, got {list(scales)}")
+        _check_layers([*in_dims, *h_dims, out_dim], activation)
         first, *rest = [*h_dims, out_dim]
         self.in_dims = tuple(in_dims)
         maps = [nn.Linear(n_in, first, bias=i == 0) for i, n_in in enumerate(in_dims)]
@@ -178,6 +176,13 @@ def _halved(image_shape: tuple[int, int, int], times: int) -> tuple[int, int]:
     if height % 2**times or width % 2**times:
         raise ValueError(f"an image of {height}x{width} cannot be halved {times} times; use fewer channels")
     return height >> times, width >> times
+
+
+def _check_layers(widths: Sequence[int], activation: str) -> None:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
+    if min(widths) < 1:
+        raise ValueError(f"every layer needs at least one unit, got widths {list(widths)}")
 
 
 def _check_width(x: Tensor, width: int, who: str) -> None:

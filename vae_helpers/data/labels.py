@@ -14,7 +14,7 @@ from torch import Tensor
 from vae_helpers.data.files import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelSplit:
     """The labelled examples of a training set; the rest are used without their labels.
 
@@ -104,11 +104,13 @@ def load_label_split(path: Path, y: Tensor, *, n_classes: int = 10) -> LabelSpli
     _check_range(y, n_classes)
     try:
         values = json.loads(path.read_text())
+        if not all(type(index) is int for index in values["labelled"]) or type(values["labels_sha256"]) is not str:
+            raise TypeError("labelled must be a list of whole numbers and labels_sha256 a text")
         labelled = torch.tensor(values["labelled"], dtype=torch.int64)
         split = LabelSplit(labelled, values["n_examples"], values["n_classes"], values["seed"], values["labels_sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} is no label split ({type(error).__name__}: {error}); write one with --n-labels"
+            f"{path} is no label split ({type(error).__name__}: {error}); every run folder holds one, split.json"
         ) from None
     if split.n_examples != len(y) or split.labels_sha256 != _sha256(y) or split.n_classes != n_classes:
         raise DataError(

@@ -74,8 +74,10 @@ def accuracy(model: Classifier, x: Tensor, y: Tensor) -> Accuracy:
         an `Accuracy`.
 
     Raises:
-        ValueError: as `class_probs`.
+        ValueError: as `class_probs`, or for labels that are not one an example.
     """
+    if y.shape != x.shape[:1]:
+        raise ValueError(f"y must hold one label an example, ({len(x)},); got shape {tuple(y.shape)}")
     return Accuracy.of(class_probs(model, x).argmax(-1) == y.to(x.device))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ from vae_helpers.likelihoods import Bernoulli, GaussianPerPixel
 from vae_helpers.models import ADGM, M2, VAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
 from vae_helpers.priors import StandardNormal
-from vae_helpers.training import Budget, GradientStep, History, SemiSupervisedStep, pick_device
+from vae_helpers.training import Budget, CheckpointError, GradientStep, History, SemiSupervisedStep, pick_device
 from vae_helpers.training.budget import describe_device
 
 N_CLASSES = 10
@@ -77,7 +77,7 @@ class M2Config:
     """equation 9; or the labelled batch's mean plus the unlabelled batch's sum, and alpha as it is"""
     labels: Literal["all", "top", "gumbel"] = "top"
     """unlabelled bound: sum over all classes; over the ``n_exact`` most probable ones and a sampled one of the rest
-    (unbiased, and twice as fast); or one Gumbel-softmax label"""
+    (unbiased, and more than twice as fast); or one Gumbel-softmax label"""
     n_exact: int = 1
     """labels summed over by ``top``"""
     temperature: float = 0.5
@@ -171,6 +171,7 @@ def run(
         ValueError: for a split that cannot be drawn, or settings out of range.
         DataError: for a split file of other data.
     """
+    _check(config)
     budget = Budget.current() if budget is None else budget
     if config.model != "m1_svm":
         config = dataclasses.replace(config, steps=config.steps or STEPS[config.model][str(budget)])
@@ -178,7 +179,7 @@ def run(
     images = images.validation(config.validation) if config.validation else images
     split = label_split(config, images, seed=seed)
     if folder is not None:
-        split.save(folder / "split.json")
+        _keep(split, folder / "split.json", images)
     device = pick_device()
     torch.manual_seed(seed)
     view = View.of(config, device)
@@ -223,6 +224,23 @@ def run(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
+
+
+def _keep(split: LabelSplit, path: Path, images: Images) -> None:
+    """Save the split; a folder that holds another one belongs to another run and is left as it is."""
+    if path.exists():
+        there = load_label_split(path, images.y_train, n_classes=N_CLASSES)
+        if not torch.equal(there.labelled, split.labelled):
+            raise CheckpointError(f"{path} is the label split of another run. Use its seed, or choose another folder.")
+    else:
+        split.save(path)
+
+
+def _check(config: M2Config) -> None:
+    for name in ("model", "scaling", "labels", "svm_kernel"):
+        known = get_args(get_type_hints(M2Config)[name])
+        if getattr(config, name) not in known:
+            raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose one of {', '.join(known)}")
 
 
 def label_split(config: M2Config, images: Images, *, seed: int) -> LabelSplit:

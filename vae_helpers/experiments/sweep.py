@@ -115,6 +115,7 @@ def sweep(
                     bar.update(len(records) + len(errors), {"failed": len(errors)})
     except KeyboardInterrupt:
         note = STOPPED
+    records |= {cell: record for cell in waiting if cell not in records and (record := cell.finished()) is not None}
     bar.update(len(records) + len(errors), {"failed": len(errors)}, final=True, note=note)
     table = _table([_row(cell, grid, records.get(cell), errors.get(cell, STOPPED)) for cell in wanted])
     if out is not None:

@@ -111,7 +111,6 @@ class LabelExplorer(LatentExplorer):
             self.shape,
             n_columns=len(self._one_hot) + 1,
             column_labels=["x", *(str(k) for k in range(len(self._one_hot)))],
-            title="the code of x under every label",
         )
         figure: Any = ax.figure.get_figure(root=True)
         return figure_png(figure)

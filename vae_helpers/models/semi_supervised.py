@@ -33,7 +33,7 @@ class Classifier(nn.Module):
 class M2(Classifier):
     """p(y) p(z) p(x | y, z) with q(y | x) and q(z | x, y); y is uniform over K classes.
 
-    Labels are one-hot (or relaxed) vectors, (..., K). The three nets add up one linear map per input
+    Labels are one-hot (or relaxed) vectors, (..., K). Encoder and decoder add up one linear map per input
     (`nets.JointMLP`), so y may carry leading axes that x has not: see `all_labels`.
 
     Args:

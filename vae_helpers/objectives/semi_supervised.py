@@ -181,7 +181,7 @@ def total_loss(labelled: Terms, unlabelled: Terms, *, n_labelled: int, n_unlabel
     set's sum without bias, whatever the two batch sizes are. Batch sums or bare means would reweigh the two sets.
 
     Args:
-        labelled: of `labelled`. unlabelled: of `unlabelled` or `unlabelled_sampled`; the batches may differ in size.
+        labelled: of `labelled`. unlabelled: of `unlabelled` and its like; the batches may differ in size.
         n_labelled, n_unlabelled: examples in the data set, >= 1.
         alpha: weight of the classifier's mean cross-entropy, >= 0; the paper uses 0.1 N.
 
@@ -195,7 +195,7 @@ def total_loss(labelled: Terms, unlabelled: Terms, *, n_labelled: int, n_unlabel
     """
     if not (alpha >= 0 and math.isfinite(alpha)):
         raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
-    if min(n_labelled, n_unlabelled) < 1:
+    if not (n_labelled >= 1 and n_unlabelled >= 1):
         raise ValueError(f"both counts must be at least 1, got n_labelled={n_labelled}, n_unlabelled={n_unlabelled}")
     total = (
         n_labelled * labelled["loss"].mean()

@@ -102,7 +102,7 @@ class GradientStep:
         """Take over what was saved."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.taken.copy_(state["taken"])
+        self.taken.copy_(state.get("taken", torch.zeros(())))  # older checkpoints had no decay to count for
         if self.decay_steps:
             group = self.optimizer.param_groups[0]
             group["lr"] = group["lr"].to(self.device)
