@@ -1,9 +1,9 @@
 """A sweep: a grid of runs as Dask tasks, on a scheduler that is given and on a cluster of its own."""
 
-import _thread
 import json
 import multiprocessing
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,6 +24,12 @@ from vae_helpers.experiments.run import run_folder
 from vae_helpers.training import Budget, CheckpointError
 
 STEPS = 20
+IN_THIS_PROCESS = {
+    "processes": False,
+    "protocol": "tcp://",
+    "dashboard_address": "127.0.0.1:0",
+    "memory_limit": None,
+}
 PATIENCE_S = 300  # for processes that start on a busy machine; they take seconds
 
 
@@ -32,8 +38,7 @@ def scheduler():
     """A scheduler and a worker with two threads in this process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the cells, so that sums are in the same order
-    options = {"processes": False, "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "memory_limit": None}
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, **options) as cluster:
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, **IN_THIS_PROCESS) as cluster:
         yield cluster.scheduler_address
     torch.set_num_threads(threads)
 
@@ -316,6 +321,7 @@ def test_a_cell_that_failed_is_tried_again(sweep, study_run):
     assert list(sweep({"beta": [0.5]})["status"]) == ["finished"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGINT for one thread on Windows")
 def test_after_ctrl_c_the_table_has_what_was_finished(sweep, study_run, tmp_path):
     run, leave = STUDIES["gaussians"].run, threading.Event()
     begun = []
@@ -325,17 +331,19 @@ def test_after_ctrl_c_the_table_has_what_was_finished(sweep, study_run, tmp_path
         if len(begun) == 1:
             return run(config, **options)
         if len(begun) == 2:
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # wakes a waiting main thread too
             leave.wait(PATIENCE_S)
         raise RuntimeError("too late to be asked for")
 
     study_run(stop_in_the_second)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with SIGINT ignored
     try:
         table = sweep({"beta": [0.5, 1.0, 2.0]}, out=tmp_path / "sweep.csv")
     except KeyboardInterrupt:
         pytest.fail("the table is lost")
     finally:
         leave.set()
+        signal.signal(signal.SIGINT, before)
     assert sorted(table["status"]) == ["failed", "failed", "finished"]
     finished = table[table["status"] == "finished"].iloc[0]
     assert finished["beta"] == begun[0]
@@ -437,9 +445,21 @@ def test_a_scheduler_that_does_not_answer(type_in, monkeypatch):
     assert "dask worker ADDRESS" in message
 
 
+def test_a_scheduler_without_workers_is_waited_for_and_said(capsys):
+    with distributed.LocalCluster(n_workers=0, threads_per_worker=1, **IN_THIS_PROCESS) as cluster:
+        threading.Timer(1, cluster.scale, [1]).start()
+        address = cluster.scheduler_address
+        table = sweeps.sweep("gaussians", {"steps": [STEPS]}, seeds=[0], scheduler=address, progress=False)
+    assert list(table["status"]) == ["finished"]
+    assert f"the scheduler at {address} has no workers yet" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("address", ["", "host", "localhost:port", "tcp://", "http://127.0.0.1:80"])
 def test_an_address_that_cannot_be_read(type_in, monkeypatch, address):
-    monkeypatch.setattr(distributed, "Client", None)  # one that never connects would complain when it is collected
+    def client(*arguments, **options):
+        raise AssertionError("made a client, which would never connect and complain when it is collected")
+
+    monkeypatch.setattr(distributed, "Client", client)
     message = type_in("gaussians", "--scheduler", address)
     assert f"no Dask scheduler answers at {address!r}" in message
 

@@ -241,9 +241,10 @@ def _run_cell(cell: Cell) -> dict[str, Any]:
             return record
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
-        run = STUDIES[cell.study].run(
-            cell.config, seed=cell.seed, budget=cell.budget, folder=cell.folder, resume=True, progress=False
-        )
+        with redirect_stdout(io.StringIO()):  # what data sets announce is in the record, once a cell is enough
+            run = STUDIES[cell.study].run(
+                cell.config, seed=cell.seed, budget=cell.budget, folder=cell.folder, resume=True, progress=False
+            )
         return run.record
 
 
