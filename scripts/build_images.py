@@ -10,7 +10,7 @@ import torch
 
 from vae_helpers.data import load_mnist
 from vae_helpers.evaluation import aggregate_posterior
-from vae_helpers.experiments import gaussians, load_released, m1
+from vae_helpers.experiments import gaussians, load_released, m1, m2, released_names
 from vae_helpers.plotting import (
     CLASS_PALETTE,
     normal_grid,
@@ -72,8 +72,44 @@ def walk() -> None:
     save_gif([tile(picture[None], (28, 28), n_columns=1) for picture in pictures], IMAGES / "walk.gif", fps=15, scale=6)
 
 
-def results_table() -> str:
-    """The README's table of released results, in Markdown."""
+def analogies() -> None:
+    """The style of ten digits, each written under every label by the released M2."""
+    digits = load_mnist(download=False)
+    model = load_released("m2/m2_n1000").model
+    rows = [int((digits.y_test == label).nonzero()[0]) for label in range(10)]
+    x, labels = m1.fixed_pixels(digits.x_test[rows], "dynamic"), torch.eye(10)
+    style = model.encode(x, labels[digits.y_test[rows]])[0].repeat_interleave(10, 0)
+    written = model.decode_mean(style, labels.repeat(10, 1)).reshape(10, 10, -1)
+    pictures = torch.cat([x[:, None], written], dim=1).flatten(0, 1)
+    ax = plot_grid(pictures, digits.shape, n_columns=11, column_labels=["x", *map(str, range(10))])
+    ax.figure.savefig(IMAGES / "analogies.png")
+    plt.close(ax.figure)
+
+
+def results_tables() -> str:
+    """The README's tables of released results, in Markdown."""
+    return f"{bounds_table()}\n\n{accuracy_table()}"
+
+
+def accuracy_table() -> str:
+    """Test accuracy of the semi-supervised methods by number of labels."""
+    sizes = (100, 600, 1000, 3000)
+    lines = [
+        "| test accuracy, % (mean ± sd over label draws) | " + " | ".join(f"{n:,} labels" for n in sizes) + " |",
+        "|---|" + "---|" * len(sizes),
+    ]
+    for model, name in m2.NAMES.items():
+        cards = [f"m2/{model}_n{n}" for n in sizes]
+        cells = [
+            load_released(card).metric("test_accuracy_percent") if card in released_names() else "not run"
+            for card in cards
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def bounds_table() -> str:
+    """Bounds of the released M1 models."""
     lines = [
         "| released model | ELBO | log p(x), 1,000 importance samples | steps, seconds each, on |",
         "|---|---|---|---|",
@@ -88,9 +124,9 @@ def results_table() -> str:
 
 
 def write_table(readme: Path = ROOT / "README.md") -> None:
-    """Put `results_table` between its markers in the README."""
+    """Put `results_tables` between its markers in the README."""
     before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{results_table()}\n{END}{rest.split(END)[1]}")
+    readme.write_text(f"{before}{BEGIN}\n{results_tables()}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":
@@ -99,5 +135,6 @@ if __name__ == "__main__":
     with torch.inference_mode():
         overview()
         walk()
+        analogies()
     write_table()
     print("wrote", ", ".join(f"{path.name} ({path.stat().st_size // 1024} KiB)" for path in sorted(IMAGES.iterdir())))

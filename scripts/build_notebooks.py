@@ -13,6 +13,7 @@ import base64
 import io
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -66,5 +67,7 @@ def build(path: Path) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("VAE_BUDGET", "quick")
-    for argument in sys.argv[1:] or sorted((ROOT / "notebooks").glob("*.ipynb")):
-        build(Path(argument).resolve())
+    with tempfile.TemporaryDirectory() as runs:  # sweeps inside a notebook must not find finished cells
+        os.environ["VAE_RUNS"] = runs
+        for argument in sys.argv[1:] or sorted((ROOT / "notebooks").glob("*.ipynb")):
+            build(Path(argument).resolve())

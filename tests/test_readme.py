@@ -8,11 +8,11 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_table_is_what_the_cards_say():
+def test_the_tables_are_what_the_cards_say():
     spec = importlib.util.spec_from_file_location("build_images", ROOT / "scripts" / "build_images.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.results_table() in README, "run: make images"
+    assert script.results_tables() in README, "run: make images"
 
 
 def test_local_links_and_pictures_exist():

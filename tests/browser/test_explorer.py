@@ -88,6 +88,7 @@ def page(lab):
         page.get_by_text("Run All Cells", exact=True).click()
         page.wait_for_selector(".noUi-handle", timeout=240_000)
         page.wait_for_selector(".latent-pad", timeout=240_000)
+        page.get_by_role("button", name="9", exact=True).wait_for(timeout=240_000)
         yield page
         (ROOT / "test-results").mkdir(exist_ok=True)
         page.screenshot(path=ROOT / "test-results" / "explorer.png")
@@ -160,6 +161,13 @@ def test_pointing_in_the_pad_and_its_arrow_keys_change_the_picture(page):
             page.keyboard.press("ArrowRight")
 
     changes(page, pad_picture(page), press)
+
+
+def test_a_label_button_changes_the_picture(page):
+    picture = page.locator(".latent-picture").nth(2)
+    picture.scroll_into_view_if_needed()
+    for label in ("3", "8"):
+        changes(page, picture, page.get_by_role("button", name=label, exact=True).click)
 
 
 def test_time_from_key_press_to_picture_is_reported(page, capsys):
