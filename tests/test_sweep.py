@@ -354,11 +354,13 @@ def test_after_ctrl_c_the_table_has_what_was_finished(sweep, study_run, tmp_path
 
 DYING_STUDY = """
 import os
+import time
 from dataclasses import replace
 from vae_helpers.experiments import STUDIES, gaussians
 
 def run(config, *, seed, **options):
     if config.beta == 2 and seed == 0:
+        time.sleep(2)  # a worker that dies as it starts is given up by dask
         os._exit(1)
     return gaussians.run(config, seed=seed, **options)
 

@@ -25,6 +25,10 @@ from vae_helpers.training.checkpoint import atomic_write, check_writable
 from vae_helpers.training.progress import Progress
 
 CONNECT_S = 10
+PATIENCE = {  # with a worker that died; the 15 s of dask are too short for importing torch on a busy machine
+    "distributed.deploy.lost-worker-timeout": "5 minutes",  # then it is given up
+    "distributed.scheduler.no-workers-timeout": "5 minutes",  # then the cells that wait have failed
+}
 LAST = ("seconds", "steps_done", "data_source", "hardware", "commit", "folder", "error")  # columns of the table
 STOPPED = "stopped by hand; the same sweep goes on from the last checkpoint"
 _ALONE = threading.Lock()  # torch's generator and threads belong to the whole process
@@ -251,6 +255,7 @@ def _run_cell(cell: Cell) -> dict[str, Any]:
 @contextmanager
 def _client(scheduler: str | None, workers: int | None, n_cells: int) -> Iterator[Any]:
     """A connected Dask client; a local cluster lives as long as it."""
+    import dask
     from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster
     from distributed.comm import resolve_address
@@ -263,6 +268,7 @@ def _client(scheduler: str | None, workers: int | None, n_cells: int) -> Iterato
         options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": None}
         n_workers = min(workers or CPU_COUNT, n_cells)
         with (
+            dask.config.set(PATIENCE),
             LocalCluster(n_workers=n_workers, silence_logs=logging.CRITICAL, **options) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
