@@ -195,3 +195,10 @@ def test_an_error_of_the_real_process_is_on_stderr_with_exit_code_1(tmp_path):
     assert found.stdout == ""
     assert found.stderr.startswith("error: unknown study 'nothing'")
     assert found.stderr.count("\n") == 1
+
+
+def test_a_grid_given_twice_is_refused_not_half_dropped(monkeypatch):
+    words = ["sweep", "gaussians", "--grid", "beta=1", "--grid", "z_dim=1"]
+    monkeypatch.setattr(sys, "argv", ["vae_helpers", *words])
+    with pytest.raises(SystemExit, match="error: --grid is there twice"):
+        main()

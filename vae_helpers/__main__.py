@@ -108,15 +108,19 @@ def sweep(
         scheduler=scheduler,
         out=path,
     )
-    failed = table[table["status"] == "failed"]
+    stopped = table["error"] == sweeps.STOPPED
+    failed = table[(table["status"] == "failed") & ~stopped]
     metrics = [name for name in table if name.startswith("test_") and "standard_error" not in name]
     for metric in metrics:
         print(f"{metric}, mean and sd over seeds")
         print(sweeps.summary(table, metric, by=list(values) or ["study"]).dropna(subset="mean").round(3).to_string())
-    print(f"{len(table) - len(failed)} of {len(table)} runs finished; table: {path}")
+    print(f"{(table['status'] == 'finished').sum()} of {len(table)} runs finished; table: {path}")
     for _, row in failed.iterrows():
         settings = ", ".join(f"{key}={row[key]}" for key in [*values, "seed"])
         print(f"failed: {settings}: {row['error']}")
+    if stopped.any():
+        print(f"{stopped.sum()} runs: {sweeps.STOPPED}")
+        raise SystemExit(130)
     if len(failed):
         raise SystemExit(1)
 
@@ -213,6 +217,8 @@ def main() -> None:
     try:
         if arguments[:1] == ["train"] and arguments[1:2] and not arguments[1].startswith("-"):
             train(arguments[1], arguments[2:])
+        elif arguments[:1] == ["sweep"] and sum(word.split("=")[0] == "--grid" for word in arguments) > 1:
+            raise ValueError("--grid is there twice; write all settings after one, as in --grid a=1,2 b=3")
         else:
             commands = {**COMMANDS, "train": _train_help}
             tyro.extras.subcommand_cli_from_dict(commands, prog="python -m vae_helpers", args=arguments)
