@@ -49,8 +49,8 @@ class LabelExplorer(LatentExplorer):
         self.label = widgets.ToggleButtons(
             options=[str(k) for k in range(model.n_classes)],
             value=str(int(y[0])),
-            description="label",
-            style={"button_width": "30px", "description_width": "90px"},
+            layout=widgets.Layout(width="345px"),
+            style={"button_width": "29px"},
         )
         self.label.observe(lambda _: self.draw(), names="value")
         super().__init__(
