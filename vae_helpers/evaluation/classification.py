@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_helpers.distributions import sample_normal
 from vae_helpers.models import ADGM, Classifier
 
 
@@ -59,7 +60,7 @@ def _probs(model: Classifier, x: Tensor, n_samples: int) -> Tensor:
     a_mu, a_logvar = model.encode_a(x)
     total = x.new_zeros(len(x), model.n_classes)
     for _ in range(n_samples):
-        a = a_mu + torch.exp(0.5 * a_logvar) * torch.randn_like(a_mu)
+        a = sample_normal(a_mu, a_logvar)
         total += model.classify(model.with_auxiliary(x, a)).softmax(-1)
     return total / n_samples
 
