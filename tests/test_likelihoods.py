@@ -12,7 +12,7 @@ ALL = {
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,
     "gaussian": lambda: Gaussian(x_var=0.3),
-    "gaussian_bounded": lambda: Gaussian(x_var=0.3, bounded=True),
+    "gaussian_sigmoid": lambda: Gaussian(x_var=0.3, output="sigmoid"),
     "gaussian_learned": lambda: Gaussian(x_var=0.3, learned=True),
     "gaussian_per_pixel": lambda: GaussianPerPixel(min_x_var=0.1),
 }
@@ -27,7 +27,7 @@ def torch_distribution(name, out):
     if name == "gaussian_per_pixel":
         mean, logvar = out.chunk(2, -1)
         return oracle.Normal(mean, (logvar.exp() + 0.1).sqrt())
-    return oracle.Normal(torch.sigmoid(out) if name == "gaussian_bounded" else out, math.sqrt(0.3))
+    return oracle.Normal(torch.sigmoid(out) if name == "gaussian_sigmoid" else out, math.sqrt(0.3))
 
 
 def decoder_output(likelihood, *leading):

@@ -61,7 +61,8 @@ def test_conv_nets_mirror_each_other_on_flat_images():
 def test_conv_encoder_reads_images_in_channel_row_column_order():
     encoder = ConvEncoder((1, 8, 8), 2, channels=(2,), h_dim=4)
     image = torch.rand(3, 1, 8, 8)
-    torch.testing.assert_close(encoder(image.flatten(1)), encoder.head(encoder.conv(image).flatten(1)))
+    hidden = encoder.hidden_layer(encoder.conv.layers(image).flatten(1)).relu()
+    torch.testing.assert_close(encoder(image.flatten(1)), encoder.head(hidden))
 
 
 def test_an_image_that_cannot_be_halved_that_often_raises():

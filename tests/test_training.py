@@ -230,7 +230,7 @@ def test_bfloat16_trains_the_products_and_keeps_densities_and_weights_in_float32
 
     torch.manual_seed(0)
     images = procedural_faces(200, 10)
-    model = VAE(MLP(560, [32], 4), MLP(2, [32], 560), GaussianOptimal(bounded=True), StandardNormal(2))
+    model = VAE(MLP(560, [32], 4), MLP(2, [32], 560), GaussianOptimal(output="sigmoid"), StandardNormal(2))
     batches = Batches(images.x_train, batch_size=50, seed=0, transform=to_grey)
     history = train(model, batches, objective, steps=60, bf16=True)
     assert ("product", torch.bfloat16) in dtypes

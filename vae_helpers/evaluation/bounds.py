@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_helpers.models import VAE
+from vae_helpers.models import VAE, ConditionalVAE, GivenLabel
 from vae_helpers.objectives import Terms, log_weights
 
 
@@ -39,13 +39,13 @@ class Estimate:
 
 @torch.inference_mode()
 def evaluate_terms(
-    model: Any, x: Tensor, objective: Callable[[Any, Tensor], Terms], *, batch_size: int = 1000
+    model: Any, x: Tensor | tuple[Tensor, ...], objective: Callable[[Any, Any], Terms], *, batch_size: int = 1000
 ) -> dict[str, Estimate]:
     """Every term of an objective, averaged over a data set; the result does not depend on ``batch_size``.
 
     Args:
-        model: in evaluation mode. x: (N, D) float, already binarised or grey. objective: as for `training.fit`.
-        batch_size: examples at once.
+        model: in evaluation mode. x: (N, D) float, already binarised or grey; or several tensors with the same
+            first axis, such as (x, y). objective: as for `training.fit`, given x or the tuple. batch_size: at once.
 
     Returns:
         an `Estimate` per term, nats.
@@ -53,8 +53,10 @@ def evaluate_terms(
     Raises:
         ValueError: if the model is in training mode, or x is empty.
     """
-    _check(model, x)
-    parts = [objective(model, chunk) for chunk in x.split(batch_size)]
+    together = (x,) if isinstance(x, Tensor) else tuple(x)
+    _check(model, together[0])
+    chunks = zip(*(tensor.split(batch_size) for tensor in together), strict=True)
+    parts = [objective(model, chunk[0] if isinstance(x, Tensor) else chunk) for chunk in chunks]
     return {name: Estimate.of(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 
@@ -96,14 +98,14 @@ class ImportanceEstimate:
 
 @torch.inference_mode()
 def importance_log_px(
-    model: VAE, x: Tensor, *, n_samples: int, bounds: Sequence[int] = (), memory_mb: float = 8.0
+    model: VAE | GivenLabel, x: Tensor, *, n_samples: int, bounds: Sequence[int] = (), memory_mb: float = 8.0
 ) -> ImportanceEstimate:
     r"""log p(x) by importance sampling from q(z|x), batched over examples and samples.
 
     .. math:: \log p(x) \approx \log \frac1S \sum_s \frac{p(x|z_s)\,p(z_s)}{q(z_s|x)}
 
     Args:
-        model: a `VAE` in evaluation mode. x: (N, D) float.
+        model: a `VAE` (or a `GivenLabel`) in evaluation mode. x: (N, D) float.
         n_samples: S. bounds: also report the IWAE bound with m samples for these m, each dividing S.
         memory_mb: size of the largest decoder output held at once, MB; a few such tensors live at a time. On a CPU
             8 MB fits the caches and is twice as fast as 64 MB.
@@ -145,6 +147,31 @@ def importance_log_px(
             groups = log_w.reshape(n_samples // m, m, -1)
             values[here] = (torch.logsumexp(groups, 1) - math.log(m)).mean(0)
     return ImportanceEstimate(log_px, ess, dict(zip(bounds, found, strict=True)), n_samples)
+
+
+def conditional_importance_log_px(
+    model: ConditionalVAE, x: Tensor, y: Tensor, *, n_samples: int, memory_mb: float = 8.0
+) -> ImportanceEstimate:
+    """log p(x | y) by importance sampling from q(z | x, y): `importance_log_px` label by label.
+
+    Args:
+        model: in evaluation mode. x: (N, D) float. y: their labels, (N,) int64. n_samples, memory_mb: as there.
+
+    Returns:
+        an `ImportanceEstimate`, in the order of x.
+
+    Raises:
+        ValueError: as `importance_log_px`, or for labels that are not one an example.
+    """
+    if y.shape != x.shape[:1]:
+        raise ValueError(f"y must hold one label an example, ({len(x)},); got shape {tuple(y.shape)}")
+    log_px, ess = torch.empty(2, len(x), dtype=torch.float64, device=x.device)
+    for label in y.unique().tolist():
+        members = y == label
+        given = model.given(torch.eye(model.n_classes, device=x.device)[label])
+        found = importance_log_px(given, x[members], n_samples=n_samples, memory_mb=memory_mb)
+        log_px[members], ess[members] = found.log_px, found.ess
+    return ImportanceEstimate(log_px, ess, {}, n_samples)
 
 
 @torch.inference_mode()

@@ -33,6 +33,10 @@ class AggregatePosterior:
         sd = (mu_variance + q_logvar.exp().mean(0)).sqrt()
         return cls(q_mu.mean(0), sd, mu_variance, kl_diag_gaussians_per_dim(q_mu, q_logvar).mean(0))
 
+    def active_units(self, threshold: float = 1e-2) -> int:
+        """Latents whose posterior mean moves with x: mu_variance > threshold; see `active_units`."""
+        return int((self.mu_variance > threshold).sum())
+
     def traversal(self, z: Tensor, latents: Sequence[int], values: Tensor) -> Tensor:
         """Copies of one code with one latent at a time moved to mean + value * sd.
 
@@ -83,4 +87,4 @@ def active_units(model: VAE | Autoencoder, x: Tensor, *, threshold: float = 1e-2
 
     Source: Burda et al. 2016, section 5.2 (threshold 0.01).
     """
-    return int((aggregate_posterior(model, x).mu_variance > threshold).sum())
+    return aggregate_posterior(model, x).active_units(threshold)

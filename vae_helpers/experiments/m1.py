@@ -11,18 +11,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vae_helpers import likelihoods, objectives
+from vae_helpers import objectives
 from vae_helpers.data import IMAGE_SETS, PIXELS, Batches, Images
 from vae_helpers.evaluation import active_units, evaluate_terms, importance_log_px
 from vae_helpers.experiments.run import Run, train
+from vae_helpers.likelihoods import LikelihoodName, choose_likelihood
 from vae_helpers.models import VAE, Autoencoder
 from vae_helpers.nets import MLP
 from vae_helpers.priors import StandardNormal
 from vae_helpers.training import Budget, pick_device
-
-LikelihoodName = Literal[
-    "bernoulli", "continuous_bernoulli", "gaussian", "gaussian_learned", "gaussian_optimal", "gaussian_per_pixel"
-]
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def build(config: M1Config) -> VAE | Autoencoder:
     Raises:
         ValueError: for a width, variance or activation out of range (from the parts).
     """
-    likelihood = _likelihood(config)
+    likelihood = choose_likelihood(config.likelihood, x_var=config.x_var, min_x_var=config.min_x_var)
     x_dim = 784 if config.data == "mnist" else 560
     code_dim = 2 * config.z_dim if config.model == "vae" else config.z_dim
     prior = StandardNormal(config.z_dim)
@@ -191,20 +188,3 @@ def importance_metrics(model: VAE, x: Tensor, n_samples: int) -> dict[str, float
         f"{name}_n_samples": n_samples,
         f"{name}_n_images": len(x),
     }
-
-
-def _likelihood(config: M1Config) -> likelihoods.Likelihood:
-    match config.likelihood:
-        case "bernoulli":
-            return likelihoods.Bernoulli()
-        case "continuous_bernoulli":
-            return likelihoods.ContinuousBernoulli()
-        case "gaussian":
-            return likelihoods.Gaussian(x_var=config.x_var, bounded=True)
-        case "gaussian_learned":
-            return likelihoods.Gaussian(x_var=config.x_var, learned=True, bounded=True)
-        case "gaussian_optimal":
-            return likelihoods.GaussianOptimal(bounded=True)
-        case "gaussian_per_pixel":
-            return likelihoods.GaussianPerPixel(min_x_var=config.min_x_var, bounded=True)
-    raise ValueError(f"unknown likelihood {config.likelihood!r}")

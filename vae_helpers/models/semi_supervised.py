@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_helpers.likelihoods import Likelihood
+from vae_helpers.models.conditional import ConditionalVAE
 from vae_helpers.priors import StandardNormal
 
 
@@ -30,17 +31,12 @@ class Classifier(nn.Module):
         return self.net(x).to(x.dtype)  # float32 again under bf16
 
 
-class M2(Classifier):
-    """p(y) p(z) p(x | y, z) with q(y | x) and q(z | x, y); y is uniform over K classes.
-
-    Labels are one-hot (or relaxed) vectors, (..., K). Encoder and decoder add up one linear map per input
-    (`nets.JointMLP`), so y may carry leading axes that x has not: see `all_labels`.
+class M2(ConditionalVAE, Classifier):
+    """A `ConditionalVAE` p(y) p(z) p(x | y, z), q(z | x, y), with q(y | x); y is uniform over K classes.
 
     Args:
         classifier: x (B, D) -> y_logits (B, K).
-        encoder: (x (B, D), y (..., K)) -> (..., 2Z): q_mu, then q_logvar.
-        decoder: (z (..., Z), y (..., K)) -> the likelihood's parameters (..., D).
-        likelihood: p(x | y, z). prior: p(z). n_classes: K.
+        encoder, decoder, likelihood, prior, n_classes: as `ConditionalVAE`.
 
     Source: Kingma, Rezende, Mohamed & Welling 2014, section 2.2.
     """
@@ -55,30 +51,8 @@ class M2(Classifier):
         *,
         n_classes: int,
     ) -> None:
-        super().__init__(classifier, n_classes=n_classes)
-        self.encoder, self.decoder, self.likelihood, self.prior = encoder, decoder, likelihood, prior
-
-    @property
-    def z_dim(self) -> int:
-        """Number of latent dimensions Z."""
-        return self.prior.z_dim
-
-    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Parameters of q(z | x, y); x (B, D), y (..., K) -> q_mu (..., Z), q_logvar (..., Z), the log *variance*."""
-        q_mu, q_logvar = self.encoder(x, y).to(x.dtype).chunk(2, dim=-1)
-        return q_mu, q_logvar
-
-    def decode(self, z: Tensor, y: Tensor) -> Tensor:
-        """Decoder output (logits or means, as the likelihood reads it); z (..., Z), y (..., K) -> (..., D)."""
-        return self.decoder(z, y).to(z.dtype)
-
-    def decode_mean(self, z: Tensor, y: Tensor) -> Tensor:
-        """E[x | y, z], the picture to look at; z (..., Z), y (..., K) -> (..., D)."""
-        return self.likelihood.mean(self.decode(z, y))
-
-    def all_labels(self, x: Tensor) -> Tensor:
-        """Every label as a one-hot vector, (K, 1, K): broadcast against x (B, D), it stands for all K B pairs."""
-        return torch.eye(self.n_classes, dtype=x.dtype, device=x.device)[:, None]
+        ConditionalVAE.__init__(self, encoder, decoder, likelihood, prior, n_classes=n_classes)
+        self.net = classifier
 
 
 class ADGM(M2):

@@ -14,6 +14,7 @@ from vae_helpers.objectives.bounds import (
     log_weights,
     reconstruction,
 )
+from vae_helpers.objectives.conditional import conditional_elbo
 from vae_helpers.objectives.semi_supervised import (
     check_labels,
     classification,
@@ -30,6 +31,7 @@ __all__ = [
     "check_labels",
     "check_terms",
     "classification",
+    "conditional_elbo",
     "elbo",
     "iwae",
     "labelled",

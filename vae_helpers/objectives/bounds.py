@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from vae_helpers.distributions import check_suffix, log_standard_normal, sample_normal
-from vae_helpers.models import VAE, Autoencoder
+from vae_helpers.models import VAE, Autoencoder, GivenLabel
 
 Terms = dict[str, Tensor]
 
 
-def elbo(model: VAE, x: Tensor, *, beta: float = 1.0) -> Terms:
+def elbo(model: VAE | GivenLabel, x: Tensor, *, beta: float = 1.0) -> Terms:
     r"""One-sample evidence lower bound, :math:`E_q[\log p(x|z)] - \mathrm{KL}[q(z|x) \| p(z)]`.
 
     Args:
-        model: a `VAE`. x: a batch, (B, D), in the likelihood's range.
+        model: a `VAE` (or a `GivenLabel`). x: a batch, (B, D), in the likelihood's range.
         beta: weight of the KL in ``loss`` only, >= 0; the reported bound is always the true one.
 
     Returns:
@@ -39,11 +39,11 @@ def elbo(model: VAE, x: Tensor, *, beta: float = 1.0) -> Terms:
     return {"loss": beta * kl - log_px, "log_px": log_px, "kl": kl, "elbo_bound": log_px - kl}
 
 
-def log_weights(model: VAE, x: Tensor, *, n_samples: int) -> Tensor:
+def log_weights(model: VAE | GivenLabel, x: Tensor, *, n_samples: int) -> Tensor:
     r"""Log importance weights, :math:`\log w_s = \log p(x|z_s) + \log p(z_s) - \log q(z_s|x)`, :math:`z_s \sim q`.
 
     Args:
-        model: a `VAE`. x: a batch, (B, D). n_samples: S >= 1.
+        model: a `VAE` (or a `GivenLabel`). x: a batch, (B, D). n_samples: S >= 1.
 
     Returns:
         (S, B), nats, not reduced.
@@ -65,11 +65,11 @@ def log_weights(model: VAE, x: Tensor, *, n_samples: int) -> Tensor:
     return log_px + model.prior.log_prob(z) - log_qz
 
 
-def iwae(model: VAE, x: Tensor, *, n_samples: int) -> Terms:
+def iwae(model: VAE | GivenLabel, x: Tensor, *, n_samples: int) -> Terms:
     r"""Importance-weighted bound, :math:`E[\log \frac1k \sum_s w_s]` with k = ``n_samples``.
 
     Args:
-        model: a `VAE`. x: a batch, (B, D). n_samples: k >= 1; k = 1 is the ELBO with a sampled KL.
+        model: a `VAE` (or a `GivenLabel`). x: a batch, (B, D). n_samples: k >= 1; k = 1 is the ELBO with a sampled KL.
 
     Returns:
         dict of (B,), nats, not reduced: ``iwae_bound``, ``loss`` = -iwae_bound.

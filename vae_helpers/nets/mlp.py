@@ -1,9 +1,8 @@
-"""Encoder and decoder networks. Data go in and come out flat, (..., D); images are reshaped inside."""
+"""Fully connected nets, of one input and of several."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 import torch
@@ -35,7 +34,7 @@ class MLP(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in_dim) -> (..., out_dim); raises ValueError for any other width."""
-        _check_width(x, self.in_dim, "MLP")
+        check_width(x, self.in_dim, "MLP")
         return super().forward(x)
 
 
@@ -91,91 +90,9 @@ class JointMLP(nn.Module):
             raise ValueError(f"JointMLP expects {len(self.in_dims)} inputs, got {len(inputs)}")
         parts = []
         for layer, x, width in zip(self.inputs, inputs, self.in_dims, strict=True):
-            _check_width(x, width, "JointMLP")
+            check_width(x, width, "JointMLP")
             parts.append(layer(x))
         return self.tail(sum(parts[1:], start=parts[0]))
-
-
-class ConvEncoder(nn.Module):
-    """Strided convolutions (4x4, stride 2), one hidden layer, one linear head; flat images in.
-
-    Args:
-        image_shape: (C, H, W); H and W divisible by 2 once per entry of ``channels``.
-        out_dim: output features (2Z for a Gaussian posterior).
-        channels: output channels of each convolution. h_dim: width of the hidden layer.
-
-    Raises:
-        ValueError: if the image cannot be halved that often.
-
-    Source: the dSprites encoder of Burgess et al. 2018 (``channels=(32, 32, 64, 64), h_dim=128`` here).
-    """
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        out_dim: int,
-        *,
-        channels: Sequence[int] = (32, 32, 64, 64),
-        h_dim: int = 128,
-    ) -> None:
-        super().__init__()
-        self.image_shape = image_shape
-        height, width = _halved(image_shape, len(channels))
-        widths = [image_shape[0], *channels]
-        layers: list[nn.Module] = []
-        for n_in, n_out in itertools.pairwise(widths):
-            layers += [nn.Conv2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
-        self.conv = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Linear(channels[-1] * height * width, h_dim), nn.ReLU(), nn.Linear(h_dim, out_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, C*H*W) -> (B, out_dim)."""
-        _check_width(x, math.prod(self.image_shape), "ConvEncoder")
-        return self.head(self.conv(x.reshape(-1, *self.image_shape)).flatten(1))
-
-
-class ConvDecoder(nn.Module):
-    """The mirror of `ConvEncoder`: two linear layers, transposed convolutions, flat images out.
-
-    Args:
-        z_dim: input features. image_shape: (C, H, W) of the output.
-        channels: channels of the *encoder* it mirrors. h_dim: width of the hidden layer.
-
-    Raises:
-        ValueError: if the image cannot be halved that often.
-
-    Source: as `ConvEncoder`.
-    """
-
-    def __init__(
-        self,
-        z_dim: int,
-        image_shape: tuple[int, int, int],
-        *,
-        channels: Sequence[int] = (32, 32, 64, 64),
-        h_dim: int = 128,
-    ) -> None:
-        super().__init__()
-        height, width = _halved(image_shape, len(channels))
-        self.grid = (channels[-1], height, width)
-        self.stem = nn.Sequential(nn.Linear(z_dim, h_dim), nn.ReLU(), nn.Linear(h_dim, math.prod(self.grid)), nn.ReLU())
-        widths = [*channels[::-1], image_shape[0]]
-        layers: list[nn.Module] = []
-        for n_in, n_out in itertools.pairwise(widths):
-            layers += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
-        self.deconv = nn.Sequential(*layers[:-1])
-
-    def forward(self, z: Tensor) -> Tensor:
-        """z (..., Z) -> (..., C*H*W)."""
-        flat = self.stem(z.reshape(-1, z.shape[-1]))
-        return self.deconv(flat.reshape(-1, *self.grid)).reshape(*z.shape[:-1], -1)
-
-
-def _halved(image_shape: tuple[int, int, int], times: int) -> tuple[int, int]:
-    _, height, width = image_shape
-    if height % 2**times or width % 2**times:
-        raise ValueError(f"an image of {height}x{width} cannot be halved {times} times; use fewer channels")
-    return height >> times, width >> times
 
 
 def _check_layers(widths: Sequence[int], activation: str) -> None:
@@ -185,6 +102,7 @@ def _check_layers(widths: Sequence[int], activation: str) -> None:
         raise ValueError(f"every layer needs at least one unit, got widths {list(widths)}")
 
 
-def _check_width(x: Tensor, width: int, who: str) -> None:
+def check_width(x: Tensor, width: int, who: str) -> None:
+    """Raise ValueError unless the last axis of x has ``width`` values; ``who`` expects them."""
     if x.shape[-1] != width:
         raise ValueError(f"{who} expects flat data with {width} values on the last axis, got shape {tuple(x.shape)}")

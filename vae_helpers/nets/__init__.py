@@ -1,0 +1,20 @@
+"""Encoder and decoder networks. Data go in and come out flat, (..., D); images are reshaped inside."""
+
+from vae_helpers.nets.conv import ConvDecoder, ConvEncoder, ConvFeatures, CropDecoder
+from vae_helpers.nets.labels import FiLM, LabelEmbedding, NoLabel, RepeatedOneHot, WithLabel
+from vae_helpers.nets.mlp import ACTIVATIONS, MLP, JointMLP
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "ConvFeatures",
+    "CropDecoder",
+    "FiLM",
+    "JointMLP",
+    "LabelEmbedding",
+    "NoLabel",
+    "RepeatedOneHot",
+    "WithLabel",
+]
