@@ -126,7 +126,7 @@ def test_the_edited_picture_is_the_code_under_the_chosen_label(labelled):
     explorer.sliders[0].value += 1
     expected = model.decode_mean(explorer.z[None], torch.eye(10)[3:4])
     torch.testing.assert_close(explorer._decoded(explorer.z[None]), expected)
-    torch.testing.assert_close(explorer._analogies(explorer.z[None])[3:4], expected)
+    torch.testing.assert_close(explorer.analogies(explorer.z[None])[3:4], expected)
 
 
 def test_another_example_brings_its_own_label_and_reset_keeps_to_it(labelled):

@@ -19,6 +19,7 @@ def list_studies() -> None:
     """List the studies and the released results."""
     from vae_helpers.experiments import STUDIES
     from vae_helpers.experiments.released import read_card, released_names
+    from vae_helpers.experiments.tables import load_table, released_tables
 
     print("Studies (python -m vae_helpers train STUDY --help shows the settings):")
     for name, study in STUDIES.items():
@@ -27,6 +28,8 @@ def list_studies() -> None:
     for name in released_names():
         card = read_card(name)
         print(f"  {name:<26} budget {card['budget']}, {len(card['seeds'])} seeds, {card['steps']:,} steps")
+    for name in released_tables():
+        print(f"  {name:<26} table of {len(load_table(name))} runs")
 
 
 def train(study_name: str, arguments: list[str]) -> None:
@@ -132,8 +135,13 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> None:
         name: a run folder, or a released name such as m1/z20.
     """
     from vae_helpers.experiments.released import read_card
+    from vae_helpers.experiments.tables import load_table, released_tables
 
     folder = Path(name)
+    if name in released_tables():
+        table = load_table(name)
+        print(*(line for line in table.attrs.values() if line), table.to_string(index=False), sep="\n")
+        return
     if (folder / "run.json").exists():
         card = json.loads((folder / "run.json").read_text())
         metrics = {key: {"mean": value} for key, value in card["metrics"].items()}
@@ -159,16 +167,19 @@ def release(
     note: str = "",
     weights: bool = True,
 ) -> None:
-    """Make a released card and weights from finished runs that differ in their seed only.
+    """Make a released card and weights from finished runs that differ in their seed only, or release a sweep's table.
 
     Args:
-        name: STUDY/NAME of the card.
-        folders: run folders.
-        note: a remark for readers of the card.
-        weights: release the weights of the lowest seed too.
+        name: STUDY/NAME of the card or table.
+        folders: run folders, or the one CSV file that a sweep wrote.
+        note: a remark for readers.
+        weights: release the weights of the lowest seed too (no matter for a table).
     """
-    from vae_helpers.experiments import released
+    from vae_helpers.experiments import released, tables
 
+    if len(folders) == 1 and folders[0].suffix == ".csv":
+        print(tables.release_table(name, folders[0], note=note))
+        return
     print(released.release(name, folders, note=note, weights=weights))
 
 

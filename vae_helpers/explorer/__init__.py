@@ -4,9 +4,10 @@ Every panel carries a still picture in its notebook output, so a page without a 
 nbconvert, a Lab that has not run it) shows something that means the same.
 """
 
+from vae_helpers.explorer.comparison import ComparisonExplorer
 from vae_helpers.explorer.labels import LabelExplorer
 from vae_helpers.explorer.latents import LatentExplorer
 from vae_helpers.explorer.pad import LatentPad, Pad
 from vae_helpers.explorer.panel import Panel, SliderPanel
 
-__all__ = ["LabelExplorer", "LatentExplorer", "LatentPad", "Pad", "Panel", "SliderPanel"]
+__all__ = ["ComparisonExplorer", "LabelExplorer", "LatentExplorer", "LatentPad", "Pad", "Panel", "SliderPanel"]

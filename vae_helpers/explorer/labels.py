@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -11,18 +12,18 @@ from torch import Tensor
 
 from vae_helpers.evaluation import AggregatePosterior
 from vae_helpers.explorer.latents import LatentExplorer
-from vae_helpers.models import M2
+from vae_helpers.models import ConditionalVAE
 from vae_helpers.plotting import figure_png, plot_grid, tile
 
 
 class LabelExplorer(LatentExplorer):
-    """A `LatentExplorer` of an `M2`: one button a label, sliders for z, and the same z under every label.
+    """A `LatentExplorer` of a `ConditionalVAE` (`M2` is one): a button a label, sliders for z, z under every label.
 
     The upper row is original, reconstruction (under its own label) and the edited picture under the
     chosen label; the lower row is the edited code under all labels, the chosen one marked.
 
     Args:
-        model: a trained `M2`, in evaluation mode. x: example images, (N, D) float, N >= 2. y: their labels, (N,) int64.
+        model: a trained one, in evaluation mode. x: example images, (N, D) float, N >= 2. y: their labels, (N,) int64.
         shape: (H, W). n_sliders, limit, scale: as `LatentExplorer`.
 
     Raises:
@@ -33,7 +34,7 @@ class LabelExplorer(LatentExplorer):
 
     def __init__(
         self,
-        model: M2,
+        model: ConditionalVAE,
         x: Tensor,
         y: Tensor,
         *,
@@ -73,6 +74,25 @@ class LabelExplorer(LatentExplorer):
             self._busy = False
         super().start_again()
 
+    def picture_of(self, example: int, label: int, offsets: Sequence[float]) -> np.ndarray:
+        """The picture of one example's code, moved along the sliders' latents and decoded under a label.
+
+        Args:
+            example: index into x. label: 0 to K - 1. offsets: one a slider, in standard deviations of its latent.
+
+        Returns:
+            (H', W') in [0, 1]; the panel's own picture stays as it is until it is drawn again.
+        """
+        self._busy = True
+        try:
+            self.label.value = str(label)
+        finally:
+            self._busy = False
+        order = torch.tensor(self.order)
+        self._example, self.z = example, self.codes[example].clone()
+        self.z[order] += torch.tensor(offsets).to(self.z) * self._sd[order]
+        return self._picture([])
+
     def draw(self) -> None:
         """Draw the picture for buttons and sliders."""
         if not self._busy:
@@ -86,7 +106,7 @@ class LabelExplorer(LatentExplorer):
     def _decoded(self, z: Tensor) -> Tensor:
         return self.model.decode_mean(z, self._one_hot[int(self.label.value)].expand(len(z), -1)).cpu()
 
-    def _analogies(self, z: Tensor) -> Tensor:
+    def analogies(self, z: Tensor) -> Tensor:
         """Pictures (N K, D) of codes (N, Z), each under all K labels."""
         n, k = len(z), len(self._one_hot)
         pictures = self.model.decode_mean(z.repeat_interleave(k, 0), self._one_hot.repeat(n, 1))
@@ -94,7 +114,7 @@ class LabelExplorer(LatentExplorer):
 
     def _picture(self, values: list[float]) -> np.ndarray:
         upper = np.kron(super()._picture(values), np.ones((self.ENLARGED, self.ENLARGED), np.float32))
-        lower = tile(self._analogies(self.z[None]), self.shape, n_columns=len(self._one_hot), pad=3)
+        lower = tile(self.analogies(self.z[None]), self.shape, n_columns=len(self._one_hot), pad=3)
         width = self.shape[-1]
         mark = np.ones((2, lower.shape[1]), np.float32)
         left = int(self.label.value) * (width + 3)
@@ -105,7 +125,7 @@ class LabelExplorer(LatentExplorer):
 
     def _traversals(self, limit: float) -> bytes:
         examples = [int((self.y == k).nonzero()[0]) for k in self.y.unique()][:5]
-        rows = [torch.cat([self.x[i, None].cpu(), self._analogies(self.codes[i, None])]) for i in examples]
+        rows = [torch.cat([self.x[i, None].cpu(), self.analogies(self.codes[i, None])]) for i in examples]
         ax = plot_grid(
             torch.cat(rows),
             self.shape,

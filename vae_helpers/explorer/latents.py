@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
 from vae_helpers.explorer.panel import SliderPanel
-from vae_helpers.models import M2, VAE, Autoencoder
+from vae_helpers.models import VAE, Autoencoder, ConditionalVAE
 from vae_helpers.plotting import ImageShape, figure_png, plot_traversals, tile
 
 
@@ -24,7 +24,7 @@ class LatentExplorer(SliderPanel):
     Latents beyond ``n_sliders`` keep the code of the chosen example.
 
     Args:
-        model: a trained `VAE` or `Autoencoder`, in evaluation mode (an `M2` through `LabelExplorer`).
+        model: a trained `VAE` or `Autoencoder`, in evaluation mode (a `ConditionalVAE` through `LabelExplorer`).
         x: example images to start from, (N, D) float in the model's range, N >= 2.
         shape: (H, W) or (3, H, W). n_sliders: at most this many. limit: of the sliders. scale: enlargement.
         caption: under the picture. extra: more controls, above the sliders.
@@ -35,7 +35,7 @@ class LatentExplorer(SliderPanel):
 
     def __init__(
         self,
-        model: VAE | Autoencoder | M2,
+        model: VAE | Autoencoder | ConditionalVAE,
         x: Tensor,
         *,
         shape: ImageShape,

@@ -1,0 +1,94 @@
+"""Released tables: the runs of a sweep, one row each, as CSV beside the cards."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vae_helpers.experiments import released
+from vae_helpers.training.checkpoint import atomic_write
+
+DROPPED = ("folder", "error")  # of the machine that ran it
+DIGITS = 6  # significant
+
+
+def released_tables() -> list[str]:
+    """The names `load_table` knows."""
+    return sorted(f"{path.parent.name}/{path.stem}" for path in released.FOLDER.glob("*/*.csv"))
+
+
+def load_table(name: str) -> pd.DataFrame:
+    """One row a run, as `sweep.sweep` returns it; ``.attrs`` has the ``command`` that makes it again and a ``note``.
+
+    Raises:
+        KeyError: for an unknown name, listing the known ones.
+    """
+    if name not in released_tables():
+        raise KeyError(f"no table is released under {name!r}; there are {', '.join(released_tables())}")
+    text = (released.FOLDER / f"{name}.csv").read_text()
+    head = [line[2:] for line in text.splitlines() if line.startswith("# ")]
+    table = pd.read_csv(io.StringIO(text), comment="#")
+    table.attrs = {"command": head[0], "note": head[1] if len(head) > 1 else ""}
+    return table
+
+
+def release_table(name: str, source: Path, *, note: str = "") -> Path:
+    """Release the CSV that a sweep wrote.
+
+    Args:
+        name: "study/table". source: the CSV; every run in it must have finished. note: a remark for readers, one line.
+
+    Returns:
+        the released file's path.
+
+    Raises:
+        ValueError: if the file is no such table, or a run failed or has a metric that is not finite.
+    """
+    try:
+        table = pd.read_csv(source)
+        failed = table[table["status"] != "finished"]
+        command = sweep_command(table)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{source} is no table of a sweep ({type(error).__name__}: {error})") from None
+    if len(failed):
+        raise ValueError(f"{source}: {len(failed)} of {len(table)} runs did not finish; run the sweep again first")
+    table = table.drop(columns=[column for column in DROPPED if column in table])
+    infinite = [c for c in table.select_dtypes("number") if not table[c].dropna().map(math.isfinite).all()]
+    if infinite:
+        raise ValueError(f"{source} has values that are not finite in {', '.join(infinite)}")
+    rows = table.to_csv(index=False, float_format=f"%.{DIGITS}g")
+    head = "".join(f"# {line}\n" for line in (command, note) if line)
+    path = released.FOLDER / f"{name}.csv"
+    atomic_write(path, lambda file: file.write((head + rows).encode()))
+    return path
+
+
+def sweep_command(table: pd.DataFrame) -> str:
+    """The command line that makes a table again: its settings are the columns between study and seed.
+
+    Raises:
+        ValueError: if the rows are not all combinations of their settings and seeds, each once.
+    """
+    columns = list(table.columns)
+    settings = columns[columns.index("study") + 1 : columns.index("seed")]
+    values = {name: list(dict.fromkeys(table[name])) for name in [*settings, "seed", "study", "budget"]}
+    expected = math.prod(len(v) for v in values.values())
+    if len(table.drop_duplicates([*settings, "seed"])) != len(table) or expected != len(table):
+        raise ValueError(f"the {len(table)} rows are not all {expected} combinations of {', '.join(settings)} and seed")
+    grid = [f"{name}={','.join(_word(v) for v in values[name])}" for name in settings]
+    seeds = values["seed"]
+    seeds_word = f"{seeds[0]}..{seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) else _join(seeds)
+    start = f"python -m vae_helpers sweep {values['study'][0]} --budget {values['budget'][0]} --seeds {seeds_word}"
+    return f"{start} --grid {' '.join(grid)}" if grid else start
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, (bool,)) or str(value) in ("True", "False") else str(value)
+
+
+def _join(values: list[Any]) -> str:
+    return ",".join(map(str, values))
