@@ -1,14 +1,18 @@
 """Slider panels without a browser: callbacks fire when a value is set from Python."""
 
 import base64
+import io
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from vae_helpers.experiments import m1, m2
+from vae_helpers.experiments import conditional, m1, m2
+from vae_helpers.experiments.conditional import ConditionalConfig
 from vae_helpers.experiments.m1 import M1Config
 from vae_helpers.experiments.m2 import M2Config
-from vae_helpers.explorer import LabelExplorer, LatentExplorer, LatentPad, SliderPanel
+from vae_helpers.explorer import ComparisonExplorer, LabelExplorer, LatentExplorer, LatentPad, SliderPanel
 
 PNG = b"\x89PNG"
 
@@ -156,3 +160,64 @@ def test_labels_that_do_not_fit_the_examples_are_refused(labelled):
     model, x, y = labelled
     with pytest.raises(ValueError, match="agree in length"):
         LabelExplorer(model, x, y[:5], shape=(28, 28))
+
+
+@pytest.fixture
+def placements():
+    """Two conditional VAEs that differ in where the label enters, twelve examples and their labels."""
+    torch.manual_seed(0)
+    models = {
+        placement: conditional.build(ConditionalConfig(placement=placement, z_dim=5)).eval()
+        for placement in ("both", "encoder")
+    }
+    return models, torch.rand(12, 784), torch.arange(12) % 10
+
+
+def halves(explorer):
+    """The pixels of the two models' pictures."""
+    pixels = np.asarray(Image.open(io.BytesIO(explorer.image.value)))
+    middle = pixels.shape[1] // 2
+    return pixels[:, :middle], pixels[:, middle:]
+
+
+def test_one_button_and_one_slider_move_every_model_of_a_comparison(placements):
+    explorer = ComparisonExplorer(*placements, shape=(28, 28), n_sliders=3)
+    before = halves(explorer)
+    explorer.sliders[0].value = 2.0
+    moved = halves(explorer)
+    assert (moved[0] != before[0]).any()
+    assert (moved[1] != before[1]).any()
+    explorer.reset.click()
+    assert (halves(explorer)[0] == before[0]).all()
+    assert (halves(explorer)[1] == before[1]).all()
+
+
+def test_a_label_changes_only_the_models_whose_decoder_is_told(placements):
+    models, x, y = placements
+    explorer = ComparisonExplorer(models, x, y, shape=(28, 28), n_sliders=3)
+    panels = explorer.panels
+    one, other = (
+        {name: panel.picture_of(2, label, [0.5, 0.0, 0.0]) for name, panel in panels.items()} for label in (1, 7)
+    )
+    above_the_mark = slice(0, -3)  # the line under the chosen label moves in both
+    assert (one["both"][above_the_mark] != other["both"][above_the_mark]).any()
+    assert (one["encoder"][above_the_mark] == other["encoder"][above_the_mark]).all()
+    picture = explorer.image.value
+    explorer.label.value = "7"
+    assert explorer.image.value != picture
+
+
+def test_a_comparison_starts_from_the_code_and_label_of_the_chosen_example(placements):
+    models, x, y = placements
+    explorer = ComparisonExplorer(models, x, y, shape=(28, 28), n_sliders=3)
+    explorer.sliders[1].value = 1.5
+    explorer.example.value = 4
+    assert explorer.label.value == "4"
+    assert [slider.value for slider in explorer.sliders] == [0.0, 0.0, 0.0]
+    for name, panel in explorer.panels.items():
+        torch.testing.assert_close(panel.z, models[name].encode(x, torch.eye(10)[y])[0][4])
+
+
+def test_a_comparison_of_nothing_is_refused(placements):
+    with pytest.raises(ValueError, match="at least one model"):
+        ComparisonExplorer({}, *placements[1:], shape=(28, 28))

@@ -110,10 +110,9 @@ def build(config: ConditionalConfig) -> ConditionalVAE:
 
 def join(config: ConditionalConfig, n_features: int, *, here: bool) -> Any:
     """The module that brings the label to so many features, or leaves it out."""
-    if config.repeats < 1 or config.embedding_dim < 1:  # told even where they are not used
+    if config.repeats < 1:  # told even where no copy is used
         raise ValueError(
-            f"repeats and embedding_dim must be at least 1, got {config.repeats} and {config.embedding_dim}; "
-            "for no label choose the placement 'neither'"
+            f"repeats must be at least 1, got {config.repeats}; for no label choose the placement 'neither'"
         )
     if not here:
         return NoLabel(n_features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,33 @@ def release_table(name: str, source: Path, *, note: str = "") -> Path:
     path = released.FOLDER / f"{name}.csv"
     atomic_write(path, lambda file: file.write((head + rows).encode()))
     return path
+
+
+def means(table: pd.DataFrame, metrics: Mapping[str, str], *, by: Sequence[str]) -> pd.DataFrame:
+    """``mean ± sd`` of metrics over seeds, and n, one row a combination of settings, ready to be shown.
+
+    Args:
+        table: of finished runs. metrics: column -> heading, which may end in a format such as ``:.1f`` (else ``:.2f``).
+        by: settings.
+
+    Returns:
+        a table of texts; a single run has no sd.
+    """
+    groups = table.groupby(list(by), sort=False)
+    columns = {}
+    for metric, heading in metrics.items():
+        name, _, form = heading.partition(":")
+        mean, sd = groups[metric].mean(), groups[metric].std()
+        columns[name] = [_spread(m, s, form or ".2f") for m, s in zip(mean, sd, strict=True)]
+    shown = pd.DataFrame(columns, index=groups.size().index)
+    shown["n"] = groups.size().to_numpy()
+    return shown
+
+
+def _spread(mean: float, sd: float, form: str) -> str:
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:{form}}" + ("" if math.isnan(sd) else f" ± {sd:{form}}")
 
 
 def sweep_command(table: pd.DataFrame) -> str:

@@ -74,6 +74,7 @@ class LabelExplorer(LatentExplorer):
             self._busy = False
         super().start_again()
 
+    @torch.no_grad()
     def picture_of(self, example: int, label: int, offsets: Sequence[float]) -> np.ndarray:
         """The picture of one example's code, moved along the sliders' latents and decoded under a label.
 

@@ -1,0 +1,129 @@
+"""Released tables: what a sweep wrote, with the command that makes it again."""
+
+import pandas as pd
+import pytest
+
+from vae_helpers.__main__ import main
+from vae_helpers.experiments import STUDIES, released
+from vae_helpers.experiments import sweep as sweeps
+from vae_helpers.experiments.tables import load_table, means, release_table, released_tables, sweep_command
+
+
+def rows(**changes):
+    """Four finished runs of two settings and two seeds."""
+    table = pd.DataFrame(
+        {
+            "study": "conditional",
+            "x_var": [1.0, 1.0, 0.1, 0.1],
+            "bf16": True,
+            "seed": [0, 1, 0, 1],
+            "budget": "full",
+            "status": "finished",
+            "test_kl": [1.0, 3.0, 10.123456789, 10.0],
+            "seconds": 2.0,
+            "folder": "/somewhere/runs",
+            "error": "",
+        }
+    )
+    return table.assign(**changes)
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    """An empty folder instead of the package's released results."""
+    monkeypatch.setattr(released, "FOLDER", tmp_path / "released")
+    return tmp_path
+
+
+def written(folder, table):
+    path = folder / "sweep.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_a_released_table_has_the_runs_the_command_and_no_folder_of_a_machine(folder):
+    path = release_table("conditional/toy", written(folder, rows()), note="a remark")
+    found = load_table("conditional/toy")
+    assert released_tables() == ["conditional/toy"]
+    assert found["test_kl"].tolist() == [1.0, 3.0, 10.1235, 10.0]  # six digits
+    assert found["seed"].tolist() == [0, 1, 0, 1]
+    assert found.attrs["note"] == "a remark"
+    assert found.attrs["command"] == (
+        "python -m vae_helpers sweep conditional --budget full --seeds 0..1 --grid x_var=1.0,0.1 bf16=true"
+    )
+    assert "somewhere" not in path.read_text()
+
+
+def test_the_command_of_a_table_is_understood_by_the_sweep(folder):
+    release_table("conditional/toy", written(folder, rows(seed=[3, 5, 3, 5])))
+    words = load_table("conditional/toy").attrs["command"].split()
+    assert words[words.index("--seeds") + 1] == "3,5"
+    grid = sweeps.parse_grid("conditional", words[words.index("--grid") + 1 :])
+    assert grid == {"x_var": [1.0, 0.1], "bf16": [True]}
+
+
+def test_rows_that_are_no_full_grid_are_refused(folder):
+    with pytest.raises(ValueError, match="not all 4 combinations"):
+        sweep_command(rows()[:3])
+    with pytest.raises(ValueError, match="not all"):
+        release_table("conditional/toy", written(folder, rows(seed=0)))
+
+
+def test_a_table_with_failed_or_infinite_runs_is_refused(folder):
+    with pytest.raises(ValueError, match="1 of 4 runs did not finish"):
+        release_table("conditional/toy", written(folder, rows(status=["finished"] * 3 + ["failed"])))
+    with pytest.raises(ValueError, match="not finite in test_kl"):
+        release_table("conditional/toy", written(folder, rows(test_kl=[1.0, float("inf"), 2.0, 3.0])))
+    assert released_tables() == []
+
+
+def test_a_file_that_is_no_table_of_a_sweep_is_refused(folder):
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    for name in ("other.csv", "missing.csv"):
+        with pytest.raises(ValueError, match=f"{name} is no table of a sweep"):
+            release_table("conditional/toy", folder / name)
+
+
+def test_an_unknown_table_names_the_known_ones(folder):
+    release_table("conditional/toy", written(folder, rows()))
+    with pytest.raises(KeyError, match="conditional/toy"):
+        load_table("conditional/other")
+
+
+def test_means_have_spread_and_n():
+    shown = means(rows(), {"test_kl": "KL, nats:.1f", "seconds": "s"}, by=["x_var"])
+    assert shown.loc[1.0].to_dict() == {"KL, nats": "2.0 ± 1.4", "s": "2.00 ± 0.00", "n": 2}
+    assert means(rows()[:1], {"test_kl": "KL"}, by=["x_var"]).loc[1.0, "KL"] == "1.00"  # one run has no spread
+    missing = rows(test_kl=[float("nan")] * 2 + [1.0, 1.0])
+    assert means(missing, {"test_kl": "KL"}, by=["x_var"])["KL"].tolist() == ["–", "1.00 ± 0.00"]
+
+
+def test_the_command_line_releases_lists_and_shows_a_table(folder, monkeypatch, capsys):
+    path = written(folder, rows())
+    for words in (
+        ["release", "conditional/toy", str(path), "--note", "a remark"],
+        ["list"],
+        ["show", "conditional/toy"],
+    ):
+        monkeypatch.setattr("sys.argv", ["vae_helpers", *words])
+        main()
+    out = capsys.readouterr().out
+    assert "table of 4 runs" in out
+    assert "a remark" in out
+    assert "10.1235" in out
+
+
+def test_every_released_table_belongs_to_a_study_and_tells_its_command(monkeypatch):
+    monkeypatch.undo()
+    assert released_tables()
+    for name in released_tables():
+        table = load_table(name)
+        assert table["study"].unique().tolist() == [name.split("/")[0]]
+        words = table.attrs["command"].split()
+        assert words[3:5] == ["sweep", name.split("/")[0]]
+        defaults = STUDIES[words[4]].config()
+        if "--grid" in words:
+            grid = sweeps.parse_grid(words[4], words[words.index("--grid") + 1 :])
+            assert all(hasattr(defaults, key) for key in grid)
+        assert (table["budget"] == "full").all()
+        assert not any("+" in commit for commit in table["commit"])  # each run made by committed code
