@@ -51,10 +51,12 @@ def evaluate_terms(
         an `Estimate` per term, nats.
 
     Raises:
-        ValueError: if the model is in training mode, or x is empty.
+        ValueError: if the model is in training mode, x is empty, or several tensors differ in length.
     """
     together = (x,) if isinstance(x, Tensor) else tuple(x)
     _check(model, together[0])
+    if len({len(tensor) for tensor in together}) > 1:
+        raise ValueError(f"all tensors need the same number of examples, got {[len(tensor) for tensor in together]}")
     chunks = zip(*(tensor.split(batch_size) for tensor in together), strict=True)
     parts = [objective(model, chunk[0] if isinstance(x, Tensor) else chunk) for chunk in chunks]
     return {name: Estimate.of(torch.cat([part[name] for part in parts])) for name in parts[0]}
@@ -163,12 +165,13 @@ def conditional_importance_log_px(
     Raises:
         ValueError: as `importance_log_px`, or for labels that are not one an example.
     """
+    _check(model, x)
     if y.shape != x.shape[:1]:
         raise ValueError(f"y must hold one label an example, ({len(x)},); got shape {tuple(y.shape)}")
     log_px, ess = torch.empty(2, len(x), dtype=torch.float64, device=x.device)
-    for label in y.unique().tolist():
+    for label in y.unique():
         members = y == label
-        given = model.given(torch.eye(model.n_classes, device=x.device)[label])
+        given = model.given(model.one_hot(label[None])[0])
         found = importance_log_px(given, x[members], n_samples=n_samples, memory_mb=memory_mb)
         log_px[members], ess[members] = found.log_px, found.ess
     return ImportanceEstimate(log_px, ess, {}, n_samples)

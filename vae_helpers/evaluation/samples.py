@@ -30,14 +30,15 @@ def conditional_samples(
     """
     if n_per_class < 1:
         raise ValueError(f"n_per_class must be at least 1, got {n_per_class}")
-    device = next(model.parameters()).device
-    z = torch.randn(n_per_class, model.z_dim, generator=torch.Generator().manual_seed(seed)).to(device)
+    weight = next(model.decoder.parameters())
+    z = torch.randn(n_per_class, model.z_dim, generator=torch.Generator().manual_seed(seed)).to(weight)
     pictures = []
-    for label in torch.eye(model.n_classes, device=device):
+    labels = torch.arange(model.n_classes, device=weight.device)
+    for label in model.one_hot(labels):
         y = label.expand(n_per_class, -1)
         out = model.decode(z, y) if guidance == 1 else model.decode_guided(z, y, weight=guidance)
         pictures.append(model.likelihood.mean(out))
-    return torch.cat(pictures), torch.arange(model.n_classes, device=device).repeat_interleave(n_per_class)
+    return torch.cat(pictures), labels.repeat_interleave(n_per_class)
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

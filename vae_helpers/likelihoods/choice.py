@@ -32,7 +32,8 @@ def choose_likelihood(
     Raises:
         ValueError: for an unknown name, or a variance or output out of range (whether or not it is used).
     """
-    Gaussian(x_var=x_var, output=output)  # a setting that is out of range is told, not ignored
+    Gaussian(x_var=x_var, output=output)  # settings out of range are told, not ignored
+    GaussianPerPixel(min_x_var=min_x_var)
     match name:
         case "bernoulli":
             return Bernoulli()

@@ -49,7 +49,7 @@ class Gaussian(Likelihood):
         return log_normal(x, self.mean(out), self.x_logvar)
 
     def log_mass(self, x: Tensor, out: Tensor) -> Tensor:
-        """See `levels.log_mass_normal`; the variance of `GaussianOptimal` is the running one."""
+        """See `levels.log_mass_normal`."""
         return log_mass_normal(x, self.mean(out), self.x_logvar)
 
     def mean(self, out: Tensor) -> Tensor:
@@ -97,6 +97,12 @@ class GaussianOptimal(Gaussian):
             self.n_updates.add_(1)
         return log_normal(x, mean, x_logvar)
 
+    def log_mass(self, x: Tensor, out: Tensor) -> Tensor:
+        """As `Gaussian`, with the running variance; raises ValueError in training mode, where nothing updates it."""
+        if self.training:
+            raise ValueError("the optimal variance is solved for by log_prob; measure log_mass in evaluation mode")
+        return super().log_mass(x, out)
+
 
 class GaussianPerPixel(Likelihood):
     r"""Gaussian whose decoder also predicts every pixel's log variance: :math:`\log N(x; x_{mean}(z), x_{var}(z))`.
@@ -110,7 +116,7 @@ class GaussianPerPixel(Likelihood):
         output: as `Gaussian`, for the mean.
 
     Raises:
-        ValueError: if ``min_x_var`` is negative, or ``output`` is unknown.
+        ValueError: if ``min_x_var`` is negative or not finite, or ``output`` is unknown.
 
     Source: the failure: Mattei & Frellsen 2018; the floor: Rybkin et al. 2021, section 3.
     """
@@ -120,8 +126,8 @@ class GaussianPerPixel(Likelihood):
     def __init__(self, *, min_x_var: float = 0.0, output: Output = "identity") -> None:
         super().__init__()
         _check_output(output)
-        if not min_x_var >= 0:
-            raise ValueError(f"min_x_var must not be negative, got {min_x_var}")
+        if not (min_x_var >= 0 and math.isfinite(min_x_var)):
+            raise ValueError(f"min_x_var must be a finite number >= 0, got {min_x_var}")
         self.min_x_var = min_x_var
         self.output = output
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from vae_helpers.distributions import check_suffix, check_unit_interval
 
 HALF_BIN = 1 / 510
+FAR = 1e4  # scales to the end of the line: no float holds what lies beyond
+FURTHEST = 1e15  # scales; its square is still a float32
 
 
 def bits_per_dim(log_px: float, x_dim: int) -> float:
@@ -37,13 +39,8 @@ def log_mass_normal(x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         ValueError: if x leaves [0, 1] or the shapes do not match.
     """
     check_suffix(x=x, mu=mu, logvar=logvar)
-    below, above = _bin_edges(x)
-    sd_inverse = torch.exp(-0.5 * logvar)
-    a, b = (below - mu) * sd_inverse, (above - mu) * sd_inverse
-    # on the right of the mean the mirror image is taken: differences of small numbers, not of numbers near 1
-    flip = a + b > 0
-    low, high = torch.where(flip, -b, a), torch.where(flip, -a, b)
-    return _log_difference(torch.special.log_ndtr(high), torch.special.log_ndtr(low)).sum(-1)
+    low, high = _standardised_edges(x, mu, torch.exp(-0.5 * logvar))
+    return _log_difference(_log_ndtr(high), _log_ndtr(low)).sum(-1)
 
 
 def log_mass_logistic(x: Tensor, mu: Tensor, log_scale: Tensor) -> Tensor:
@@ -61,11 +58,7 @@ def log_mass_logistic(x: Tensor, mu: Tensor, log_scale: Tensor) -> Tensor:
     Source: Kingma et al. 2016 (IAF), section 5.2; Salimans et al. 2017, equation 2.
     """
     check_suffix(x=x, mu=mu, log_scale=log_scale)
-    below, above = _bin_edges(x)
-    scale_inverse = torch.exp(-log_scale)
-    a, b = (below - mu) * scale_inverse, (above - mu) * scale_inverse
-    flip = a + b > 0
-    low, high = torch.where(flip, -b, a), torch.where(flip, -a, b)
+    low, high = _standardised_edges(x, mu, torch.exp(-log_scale))
     return _log_difference(F.logsigmoid(high), F.logsigmoid(low)).sum(-1)
 
 
@@ -89,7 +82,7 @@ def log_mass_continuous_bernoulli(x: Tensor, x_logits: Tensor) -> Tensor:
     # for l > 0 the mirror image (1 - x, -l): an exponential falling from 0, whose terms do not overflow
     flip = x_logits > 0
     a, width = torch.where(flip, 1 - above, below), above - below
-    rate = x_logits.abs()
+    rate = torch.where(flip, x_logits, -x_logits)  # |l|, with a gradient at 0
     near_zero = rate < 1e-3
     safe = torch.where(near_zero, torch.ones_like(rate), rate)
     curved = -safe * a + torch.log(-torch.expm1(-safe * width)) - torch.log(-torch.expm1(-safe))
@@ -97,11 +90,27 @@ def log_mass_continuous_bernoulli(x: Tensor, x_logits: Tensor) -> Tensor:
     return torch.where(near_zero, flat, curved).sum(-1)
 
 
-def _bin_edges(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper edge of each level's bin, the outermost ones infinite."""
+def _standardised_edges(x: Tensor, mu: Tensor, scale_inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges of each level's bin in scales from the mean, mirrored to the left of it, the outermost far off.
+
+    On the right of the mean the mirror image is taken, so that differences are of small numbers, not of numbers near 1.
+    """
     check_unit_interval(x)
-    far = torch.full_like(x, 1e4)  # finite, so that no gradient is 0 * inf; beyond every Gaussian here
-    return torch.where(x < HALF_BIN, -far, x - HALF_BIN), torch.where(x > 1 - HALF_BIN, far, x + HALF_BIN)
+    below, above = (x - HALF_BIN - mu) * scale_inverse, (x + HALF_BIN - mu) * scale_inverse
+    below = torch.where(x < HALF_BIN, (2 * above.clamp_max(0) - FAR).detach(), below)
+    above = torch.where(x > 1 - HALF_BIN, (2 * below.clamp_min(0) + FAR).detach(), above)
+    flip = below + above > 0
+    low, high = torch.where(flip, -above, below), torch.where(flip, -below, above)
+    return low.clamp_min(-FURTHEST), high.clamp_min(-FURTHEST)
+
+
+def _log_ndtr(t: Tensor) -> Tensor:
+    r""":math:`\log \Phi(t)`; torch.special.log_ndtr has wrong gradients far to the left, and infinite ones."""
+    left = t < -1
+    far, near = torch.where(left, t, -1.0), torch.where(left, -1.0, t)
+    root = math.sqrt(0.5)
+    tail = torch.log(torch.special.erfcx(-far * root) / 2) - far**2 / 2
+    return torch.where(left, tail, torch.log1p(-torch.erfc(near * root) / 2))
 
 
 def _log_difference(log_high: Tensor, log_low: Tensor) -> Tensor:

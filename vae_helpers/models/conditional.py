@@ -82,8 +82,9 @@ class ConditionalVAE(nn.Module):
         return torch.eye(self.n_classes, dtype=x.dtype, device=x.device)[:, None]
 
     def one_hot(self, y: Tensor) -> Tensor:
-        """Labels (N,) int64, 0 <= y < K, as one-hot vectors (N, K), float32; an index out of range raises."""
-        return torch.eye(self.n_classes, device=y.device)[y]
+        """Labels (N,) int64 as one-hot vectors (N, K) of the weights' type; one outside 0..K-1 raises."""
+        kind = next(self.decoder.parameters()).dtype
+        return torch.eye(self.n_classes, dtype=kind, device=y.device).index_select(0, y)
 
     def given(self, y: Tensor) -> GivenLabel:
         """This model with its label fixed: everything that takes a `VAE` takes it.
