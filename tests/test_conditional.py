@@ -396,13 +396,13 @@ def run(images, folder=None, *, seed=0, resume=False, checkpoint_every=1000, **s
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, TERMS | SAMPLES | BITS | {"x_var"}),
-        ({"thorough": False}, TERMS | {"x_var"}),
-        ({"label_dropout": 0.3}, TERMS | SAMPLES | GUIDED | BITS | {"x_var"}),
+        ({}, TERMS | SAMPLES | BITS | {"found_x_var"}),
+        ({"thorough": False}, TERMS | {"found_x_var"}),
+        ({"label_dropout": 0.3}, TERMS | SAMPLES | GUIDED | BITS | {"found_x_var"}),
         ({"likelihood": "bernoulli", "label": "film"}, TERMS | SAMPLES),
         ({"likelihood": "continuous_bernoulli", "label": "embedding"}, TERMS | SAMPLES | BITS),
-        ({"likelihood": "gaussian_learned", "placement": "decoder"}, TERMS | SAMPLES | BITS | {"x_var"}),
-        ({"likelihood": "gaussian_optimal", "placement": "encoder"}, TERMS | SAMPLES | BITS | {"x_var"}),
+        ({"likelihood": "gaussian_learned", "placement": "decoder"}, TERMS | SAMPLES | BITS | {"found_x_var"}),
+        ({"likelihood": "gaussian_optimal", "placement": "encoder"}, TERMS | SAMPLES | BITS | {"found_x_var"}),
         ({"likelihood": "gaussian_per_pixel", "placement": "neither"}, TERMS | SAMPLES | BITS),
         ({"likelihood": "discretised_logistic"}, TERMS | SAMPLES | BITS),
     ],
@@ -428,8 +428,8 @@ def test_every_setting_trains_and_is_measured(images, tmp_path, settings, expect
     if settings.get("likelihood") == "discretised_logistic":  # trained on the very probabilities
         bits = -found.metrics["test_elbo_bound"] / 784 / math.log(2)
         assert found.metrics["test_elbo_bits_per_dim"] == pytest.approx(bits, rel=0.05)  # another draw of z
-    if settings.get("likelihood", "gaussian") == "gaussian" and "x_var" in expected:
-        assert found.metrics["x_var"] == pytest.approx(0.1)
+    if settings.get("likelihood", "gaussian") == "gaussian" and "found_x_var" in expected:
+        assert found.metrics["found_x_var"] == pytest.approx(0.1)
 
 
 def test_the_smoke_budget_takes_ten_steps_and_a_validation_set_the_place_of_the_test_set(images):
@@ -509,3 +509,10 @@ def test_settings_out_of_range_raise_one_sentence_with_the_value(images, setting
         run(images, **settings)
     assert "\n" not in str(raised.value)
     assert str(raised.value).count(". ") <= 1
+
+
+def test_a_metric_named_like_a_setting_is_refused(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(conditional, "measure_terms", lambda model, x, y: {"x_var": 1.0})
+    with pytest.raises(ValueError, match=r"settings and metrics of one name.*x_var"):
+        run(images, tmp_path, thorough=False)
+    assert not (tmp_path / "run.json").exists()

@@ -456,7 +456,7 @@ def test_dead_and_dark_pixels_are_counted_among_those_that_are_used(first, last,
     assert found["test_kl"] == 0
     assert found["test_elbo_bound"] == found["test_log_px"]
     assert found["active_units"] == 0
-    assert found["x_var"] == 1
+    assert found["found_x_var"] == 1
 
 
 @pytest.mark.parametrize(("bias", "dead"), [(-100.0, 1.0), (0.5, 0.0)])

@@ -209,7 +209,7 @@ def measure_terms(model: ConditionalVAE, x: Tensor, y: Tensor) -> dict[str, floa
         ``test_elbo_bound``, ``test_log_px``, ``test_kl``, nats per image of the model's own density;
         ``test_squared_error`` per image; ``active_units``; ``dead``, 1 if every reconstruction is black and 0 if
         not; ``dark_pixels_percent``, of the pixels that are lit in at least one image of a hundred those that no
-        reconstruction lights; ``x_var`` of a Gaussian with one variance.
+        reconstruction lights; ``found_x_var`` of a Gaussian with one variance, given or found.
     """
     terms = evaluate_terms(model, (x, y), _bound)
     metrics = {f"test_{name}": value.mean for name, value in terms.items() if name != "loss"}
@@ -225,7 +225,7 @@ def measure_terms(model: ConditionalVAE, x: Tensor, y: Tensor) -> dict[str, floa
         "dark_pixels_percent": 100 * (dark & used).sum().item() / max(used.sum().item(), 1),
     }
     if isinstance(x_logvar := getattr(model.likelihood, "x_logvar", None), Tensor):
-        metrics["x_var"] = x_logvar.exp().item()
+        metrics["found_x_var"] = x_logvar.exp().item()
     return metrics
 
 

@@ -123,6 +123,10 @@ def train(
     )
     steps = int(history.steps[-1])
     metrics = {} if history.interrupted else measure(model)
+    if taken := metrics.keys() & dataclasses.asdict(config).keys():
+        raise ValueError(
+            f"{study} has settings and metrics of one name, which a table would mix up: {', '.join(taken)}"
+        )
     hardware = describe_device(batches.device)
     run = Run(study, config, seed, budget, data, hardware, history.seconds, steps, metrics, model, history)
     if folder is not None:
