@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import explorer, processes, semi_supervised, training
+from benchmarks import conditional, explorer, processes, semi_supervised, training
 from benchmarks.measure import Table, machine
 
 SUBJECTS: dict[str, Callable[[bool], Table]] = {
@@ -25,6 +25,7 @@ SUBJECTS: dict[str, Callable[[bool], Table]] = {
     "m2-steps": semi_supervised.steps_per_second,
     "m2-accuracy": semi_supervised.time_to_accuracy,
     "m2-matmul": semi_supervised.matmul_share,
+    "conv-steps": conditional.steps_per_second,
     "threads": processes.thread_rates,
     "import": processes.import_seconds,
     "slider": explorer.slider_frame,
