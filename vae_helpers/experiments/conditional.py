@@ -159,11 +159,13 @@ def run(
     n_test = min(len(images.x_test), budget.pick(smoke=200, quick=2000, full=10_000 if config.thorough else 2000))
     x_test, y_test = to_grey(images.x_test[:n_test]).to(device), images.y_test[:n_test].to(device)
 
+    n_curve = budget.pick(smoke=100, quick=200, full=1000)
+
     def objective(model: Any, batch: tuple[Tensor, Tensor]) -> Terms:
         return conditional_elbo(model, *batch, beta=config.beta, label_dropout=config.label_dropout)
 
     def evaluate(model: Any) -> dict[str, float]:
-        terms = evaluate_terms(model, (x_test[:1000], y_test[:1000]), _bound)
+        terms = evaluate_terms(model, (x_test[:n_curve], y_test[:n_curve]), _bound)
         return {f"test_{name}": value.mean for name, value in terms.items() if name != "loss"}
 
     def measure(model: Any) -> dict[str, float]:
