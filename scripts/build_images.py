@@ -1,4 +1,4 @@
-"""Make the README's pictures and its table from released results: ``python scripts/build_images.py``."""
+"""Make the README's pictures and its tables from released results: ``python scripts/build_images.py``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from vae_helpers.data import load_mnist
 from vae_helpers.evaluation import aggregate_posterior
 from vae_helpers.experiments import gaussians, load_released, m1, m2, released_names
+from vae_helpers.experiments.tables import load_table, means
 from vae_helpers.plotting import (
     CLASS_PALETTE,
     normal_grid,
@@ -88,7 +89,23 @@ def analogies() -> None:
 
 def results_tables() -> str:
     """The README's tables of released results, in Markdown."""
-    return f"{bounds_table()}\n\n{accuracy_table()}"
+    return "\n\n".join([bounds_table(), accuracy_table(), conditional_table()])
+
+
+def conditional_table() -> str:
+    """What the decoder variance, and the label's place and loudness, do to a conditional VAE."""
+    metrics = {
+        "sample_accuracy_percent": "samples that obey their label, %:.1f",
+        "test_squared_error": "squared error:.1f",
+        "test_kl": "KL, nats:.1f",
+        "label_probe_percent": "label read from z, %:.1f",
+    }
+    headings = [heading.partition(":")[0] for heading in metrics.values()]
+    lines = [f"| conditional VAE | {' | '.join(headings)} |", "|---|" + "---|" * len(headings)]
+    for name, setting in (("x_var", "x_var"), ("placement", "label in"), ("repeats", "copies of the label")):
+        for value, row in means(load_table(f"conditional/{name}"), metrics, by=[name]).iterrows():
+            lines.append(f"| {setting}: {value} | " + " | ".join(f"{row[h]} (n = {row['n']})" for h in headings) + " |")
+    return "\n".join(lines)
 
 
 def accuracy_table() -> str:

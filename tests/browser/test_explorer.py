@@ -1,6 +1,6 @@
 """The slider panels in a real browser: JupyterLab in Chromium, driven by Playwright (make test-browser).
 
-Each test opens notebook 00 on a fresh server, runs it and moves a control as a person would. The
+The tests open notebooks 00 and 05 on a fresh server, run them and move a control as a person would. The
 picture is compared through a canvas, because its address changes with every frame.
 """
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,27 +73,41 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(lab):
-    """Notebook 00, run from top to bottom."""
+def browser():
+    """Chromium without a window."""
     if CHROMIUM is None:
         pytest.fail("Chromium is not installed: on Debian, apt-get install chromium; then make test-browser again")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 1800})
-        page.goto(f"{lab}/lab/workspaces/test/tree/notebooks/00_start_here.ipynb?reset")
-        page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
-        page.get_by_text("| Idle").wait_for(timeout=90_000)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_selector(".noUi-handle", timeout=240_000)
-        page.wait_for_selector(".latent-pad", timeout=240_000)
-        page.wait_for_selector(".widget-toggle-buttons button", timeout=240_000)
-        yield page
-        (ROOT / "test-results").mkdir(exist_ok=True)
-        page.screenshot(path=ROOT / "test-results" / "explorer.png")
+        yield browser
         browser.close()
+
+
+@contextmanager
+def run_through(browser, lab, notebook, *, until, screenshot):
+    """A page with a notebook run from top to bottom, until there is something of each of these selectors."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1800})
+    page.goto(f"{lab}/lab/workspaces/test/tree/notebooks/{notebook}?reset")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    page.get_by_text("| Idle").wait_for(timeout=90_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    for selector in until:
+        page.wait_for_selector(selector, timeout=480_000)
+    yield page
+    (ROOT / "test-results").mkdir(exist_ok=True)
+    page.screenshot(path=ROOT / "test-results" / screenshot)
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser, lab):
+    """Notebook 00, run from top to bottom."""
+    selectors = [".noUi-handle", ".latent-pad", ".widget-toggle-buttons button"]
+    with run_through(browser, lab, "00_start_here.ipynb", until=selectors, screenshot="explorer.png") as found:
+        yield found
 
 
 def explorer_picture(page):
@@ -181,6 +196,24 @@ def test_time_from_key_press_to_picture_is_reported(page, capsys):
         median, worst = statistics.median(times), max(times)
         print(f"\nkey press to picture: median {median:.0f} ms, worst {worst:.0f} ms of {len(times)}")
     assert len(times) == 25  # every press brought a picture; how fast is a measurement, not a condition
+
+
+def test_one_button_and_one_slider_move_two_models_side_by_side(browser, lab):
+    selectors = [".widget-toggle-buttons button", ".latent-picture"]
+    with run_through(browser, lab, "05_label_placement.ipynb", until=selectors, screenshot="comparison.png") as page:
+        picture = page.locator(".latent-picture")
+        picture.scroll_into_view_if_needed()
+        page.wait_for_timeout(2000)
+        page.locator(".widget-toggle-buttons button").nth(1).click()  # whatever the first digit is
+        page.wait_for_timeout(1000)
+        changes(page, picture, page.locator(".widget-toggle-buttons button").nth(5).click)
+
+        def press():
+            page.locator(".noUi-handle").nth(1).focus()
+            for _ in range(10):
+                page.keyboard.press("ArrowRight")
+
+        changes(page, picture, press)
 
 
 def _wait_until(condition, seconds=60.0):
