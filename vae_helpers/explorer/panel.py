@@ -87,7 +87,7 @@ class SliderPanel(Panel):
         with torch.inference_mode():
             self.image.value = to_png(render([slider.value for slider in self.sliders]), scale=scale)
         self.buttons = widgets.HBox([self.reset])
-        controls = widgets.VBox([*extra, *self.sliders, self.buttons])
+        controls = widgets.VBox([*extra, *self.sliders, self.buttons], layout=widgets.Layout(flex="0 0 auto"))
         pictures = widgets.VBox([self.image, widgets.HTML(f"<small>{caption}</small>")])
         super().__init__(
             [widgets.HBox([controls, pictures], layout=widgets.Layout(grid_gap="16px"))],
