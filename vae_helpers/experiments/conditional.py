@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, Unpack, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ from vae_helpers.evaluation import (
     probe_accuracy,
 )
 from vae_helpers.experiments.judge import released_judge
-from vae_helpers.experiments.run import Run, train
+from vae_helpers.experiments.run import Keeping, Run, train
 from vae_helpers.likelihoods import Bernoulli, Levels, LikelihoodName, Output, bits_per_dim, choose_likelihood
 from vae_helpers.models import ConditionalVAE
 from vae_helpers.nets import MLP, ConvFeatures, CropDecoder, FiLM, LabelEmbedding, NoLabel, RepeatedOneHot, WithLabel
@@ -131,17 +130,13 @@ def run(
     seed: int,
     budget: Budget | None = None,
     images: Images | None = None,
-    folder: Path | None = None,
-    resume: bool = False,
-    checkpoint_every: int = 1000,
-    progress: bool = True,
+    **keeping: Unpack[Keeping],
 ) -> Run:
     """Train one model on grey digits and measure it on the test set.
 
     Args:
         config: the settings. seed: of weights, order and noise. budget: None for `Budget.current`.
-        images: data already loaded; None loads MNIST. folder, resume, checkpoint_every: see `experiments.run.train`.
-        progress: show it.
+        images: data already loaded; None loads MNIST. keeping: see `experiments.run.Keeping`.
 
     Returns:
         a `Run` with the metrics of `measure_terms` and, if ``config.thorough``, of `measure_samples`.
@@ -189,10 +184,7 @@ def run(
         data=f"{images.source}; grey levels",
         measure=measure,
         evaluate=evaluate,
-        folder=folder,
-        resume=resume,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
+        **keeping,
     )
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 
 from vae_helpers import objectives
 from vae_helpers.data import Batches, GaussianMixture, LinearGaussian
 from vae_helpers.evaluation import evaluate_terms, importance_log_px, quadrature_log_px
-from vae_helpers.experiments.run import Run, train
+from vae_helpers.experiments.run import Keeping, Run, train
 from vae_helpers.likelihoods import Gaussian
 from vae_helpers.models import VAE, Autoencoder
 from vae_helpers.nets import MLP
@@ -76,17 +75,13 @@ def run(
     *,
     seed: int,
     budget: Budget | None = None,
-    folder: Path | None = None,
-    resume: bool = False,
-    checkpoint_every: int = 1000,
-    progress: bool = True,
+    **keeping: Unpack[Keeping],
 ) -> Run:
     """Train on 5,000 points and measure on 5,000 others.
 
     Args:
         config: the settings. seed: of weights, order and noise (the data are the same for every seed).
-        budget: None for `Budget.current`. folder, resume, checkpoint_every: see `experiments.run.train`.
-        progress: show it.
+        budget: None for `Budget.current`. keeping: see `experiments.run.Keeping`.
 
     Returns:
         a `Run` with metrics, nats per example: ``test_elbo_bound``, ``test_log_px``, ``test_kl``,
@@ -126,10 +121,7 @@ def run(
         budget=budget,
         data=f"{config.data}, 5,000 train and 5,000 test points (made by a formula)",
         measure=measure,
-        folder=folder,
-        resume=resume,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
+        **keeping,
     )
 
 

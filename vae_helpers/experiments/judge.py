@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from vae_helpers import objectives
 from vae_helpers.data import Images, LabelledBatches, load_mnist, to_grey
 from vae_helpers.evaluation import accuracy
-from vae_helpers.experiments.run import Run, train
+from vae_helpers.experiments.run import Keeping, Run, train
 from vae_helpers.models import Classifier
 from vae_helpers.nets import ConvEncoder
 from vae_helpers.training import Budget, GradientStep, pick_device
@@ -62,17 +61,13 @@ def run(
     seed: int,
     budget: Budget | None = None,
     images: Images | None = None,
-    folder: Path | None = None,
-    resume: bool = False,
-    checkpoint_every: int = 1000,
-    progress: bool = True,
+    **keeping: Unpack[Keeping],
 ) -> Run:
     """Train on grey digits with all their labels, and measure accuracy on the test set.
 
     Args:
         config: the settings. seed: of weights and order. budget: None for `Budget.current`.
-        images: data already loaded; None loads MNIST. folder, resume, checkpoint_every: see `experiments.run.train`.
-        progress: show it.
+        images: data already loaded; None loads MNIST. keeping: see `experiments.run.Keeping`.
 
     Returns:
         a `Run` with metrics ``test_accuracy_percent`` and ``test_accuracy_standard_error_percent``.
@@ -112,8 +107,5 @@ def run(
         data=f"{images.source}; grey levels",
         measure=measure,
         evaluate=measure,
-        folder=folder,
-        resume=resume,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
+        **keeping,
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from vae_helpers import objectives
 from vae_helpers.data import IMAGE_SETS, PIXELS, Batches, Images
 from vae_helpers.evaluation import active_units, evaluate_terms, importance_log_px
-from vae_helpers.experiments.run import Run, train
+from vae_helpers.experiments.run import Keeping, Run, train
 from vae_helpers.likelihoods import LikelihoodName, choose_likelihood
 from vae_helpers.models import VAE, Autoencoder
 from vae_helpers.nets import MLP
@@ -86,17 +85,14 @@ def run(
     seed: int,
     budget: Budget | None = None,
     images: Images | None = None,
-    folder: Path | None = None,
-    resume: bool = False,
-    checkpoint_every: int = 1000,
-    progress: bool = True,
+    **keeping: Unpack[Keeping],
 ) -> Run:
     """Train one model and measure it on the test set.
 
     Args:
         config: the settings. seed: of weights, order and noise. budget: None for `Budget.current`.
         images: data already loaded; None loads what the config names.
-        folder, resume, checkpoint_every: see `experiments.run.train`. progress: show it.
+        keeping: see `experiments.run.Keeping`.
 
     Returns:
         a `Run` with metrics, nats per example, maximised: ``test_elbo_bound``, ``test_log_px`` (the
@@ -150,10 +146,7 @@ def run(
         data=f"{images.source}; {PIXELS_IN_WORDS[config.pixels]}",
         measure=measure,
         evaluate=evaluate,
-        folder=folder,
-        resume=resume,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
+        **keeping,
     )
 
 

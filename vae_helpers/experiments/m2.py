@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, Unpack, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from vae_helpers.data import (
 from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation import Accuracy, accuracy, evaluate_terms
 from vae_helpers.experiments.m1 import fixed_pixels
-from vae_helpers.experiments.run import Run, train
+from vae_helpers.experiments.run import Keeping, Run, train
 from vae_helpers.likelihoods import Bernoulli, GaussianPerPixel
 from vae_helpers.models import ADGM, M2, VAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
@@ -146,10 +146,7 @@ def run(
     seed: int,
     budget: Budget | None = None,
     images: Images | None = None,
-    folder: Path | None = None,
-    resume: bool = False,
-    checkpoint_every: int = 1000,
-    progress: bool = True,
+    **keeping: Unpack[Keeping],
 ) -> Run:
     """Train one model on one label split and measure it on the test set.
 
@@ -159,8 +156,7 @@ def run(
     Args:
         config: the settings. seed: of the label split, weights, order and noise.
         budget: None for `Budget.current`. images: data already loaded; None loads MNIST.
-        folder, resume, checkpoint_every: see `experiments.run.train`; the folder also gets ``split.json``.
-        progress: show it.
+        keeping: see `experiments.run.Keeping`; the folder also gets ``split.json``.
 
     Returns:
         a `Run` with metrics ``test_accuracy_percent`` and ``test_accuracy_standard_error_percent``,
@@ -178,7 +174,7 @@ def run(
     images = load_mnist() if images is None else images
     images = images.validation(config.validation) if config.validation else images
     split = label_split(config, images, seed=seed)
-    if folder is not None:
+    if (folder := keeping.get("folder")) is not None:
         _keep(split, folder / "split.json", images)
     device = pick_device()
     torch.manual_seed(seed)
@@ -219,10 +215,7 @@ def run(
         data=data,
         measure=measure,
         evaluate=accuracies,
-        folder=folder,
-        resume=resume,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
+        **keeping,
     )
 
 

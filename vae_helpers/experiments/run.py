@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import safetensors.torch
 import torch
@@ -72,6 +72,19 @@ class Run:
         atomic_write(folder / "run.json", lambda file: file.write(text.encode()))
 
 
+class Keeping(TypedDict, total=False):
+    """Where a run is kept and whether it is shown; every study's ``run`` hands it on to `train`."""
+
+    folder: Path | None
+    """where checkpoint, weights and record go; None, the default, keeps everything in memory"""
+    resume: bool
+    """go on from the folder's checkpoint; default False"""
+    checkpoint_every: int
+    """steps between checkpoints; default 1,000"""
+    progress: bool
+    """show progress; default True"""
+
+
 def train(
     study: str,
     config: Any,
@@ -96,8 +109,7 @@ def train(
         study, config, seed, budget, data: go into the record; config has ``steps``, ``lr``, ``bf16`` and ``compiled``.
         objective, update: one of the two, as for `training.fit`.
         measure: the finished model -> metrics. evaluate: numbers along the way.
-        folder: where checkpoint, weights and record go; None keeps everything in memory.
-        resume: go on from the folder's checkpoint.
+        folder, resume, checkpoint_every, progress: see `Keeping`.
 
     Returns:
         a `Run`; its ``history.interrupted`` says if it was stopped by hand.
