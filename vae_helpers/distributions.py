@@ -199,6 +199,20 @@ def kl_diag_gaussians_per_dim(
     return 0.5 * (p_logvar - q_logvar + torch.exp(q_logvar - p_logvar) + (q_mu - p_mu) ** 2 * torch.exp(-p_logvar) - 1)
 
 
+def entropy_normal(logvar: Tensor) -> Tensor:
+    r"""Entropy of a diagonal Gaussian, :math:`\tfrac12 \sum_d [\log 2\pi + 1 + \text{logvar}_d]`.
+
+    Args:
+        logvar: log variance, (..., D).
+
+    Returns:
+        (...), nats (a differential entropy: it may be negative), not reduced over the batch.
+
+    Source: Kingma & Welling 2014, appendix B.
+    """
+    return 0.5 * (LOG_2PI + 1 + logvar).sum(-1)
+
+
 def sample_normal(mu: Tensor, logvar: Tensor, n_samples: int | None = None) -> Tensor:
     r"""Reparameterised sample :math:`z = \mu + e^{\text{logvar}/2}\,\varepsilon`, :math:`\varepsilon\sim N(0, I)`.
 

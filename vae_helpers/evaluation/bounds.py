@@ -109,8 +109,8 @@ def importance_log_px(
     Args:
         model: a `VAE` (or a `GivenLabel`) in evaluation mode. x: (N, D) float.
         n_samples: S. bounds: also report the IWAE bound with m samples for these m, each dividing S.
-        memory_mb: size of the largest decoder output held at once, MB; a few such tensors live at a time. On a CPU
-            8 MB fits the caches and is twice as fast as 64 MB.
+        memory_mb: size of the largest decoder output (or density of a mixture's components) held at once, MB; a few
+            such tensors live at a time. On a CPU 8 MB fits the caches and is twice as fast as 64 MB.
 
     Returns:
         an `ImportanceEstimate`.
@@ -127,9 +127,13 @@ def importance_log_px(
             raise ValueError(
                 f"each bound needs 1 <= m <= n_samples with m dividing it; got m={m}, n_samples={n_samples}"
             )
-    at_once = int(memory_mb * 2**20 / (x.element_size() * x.shape[1] * model.likelihood.n_params))
+    n_outputs, n_components = x.shape[1] * model.likelihood.n_params, model.prior.n_components
+    at_once = int(memory_mb * 2**20 / max(x.element_size() * n_outputs, 8 * n_components))  # a mixture is in float64
     if at_once < 1:
-        raise ValueError(f"memory_mb={memory_mb:g} does not hold one decoder output of {x.shape[1]} values; raise it")
+        raise ValueError(
+            f"memory_mb={memory_mb:g} does not hold one sample: a decoder output of {n_outputs} values, or "
+            f"{n_components} components of the prior; raise it"
+        )
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
     samples_at_once = min(n_samples, at_once)

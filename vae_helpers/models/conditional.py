@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_helpers.likelihoods import Likelihood
-from vae_helpers.priors import StandardNormal
+from vae_helpers.priors import Prior
 
 
 class ConditionalVAE(nn.Module):
@@ -33,7 +33,7 @@ class ConditionalVAE(nn.Module):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood,
-        prior: StandardNormal,
+        prior: Prior,
         *,
         n_classes: int,
     ) -> None:
@@ -112,7 +112,7 @@ class GivenLabel:
         return self.conditional.likelihood
 
     @property
-    def prior(self) -> StandardNormal:
+    def prior(self) -> Prior:
         """p(z)."""
         return self.conditional.prior
 

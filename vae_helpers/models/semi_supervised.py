@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vae_helpers.likelihoods import Likelihood
 from vae_helpers.models.conditional import ConditionalVAE
-from vae_helpers.priors import StandardNormal
+from vae_helpers.priors import Prior
 
 
 class Classifier(nn.Module):
@@ -47,7 +47,7 @@ class M2(ConditionalVAE, Classifier):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood,
-        prior: StandardNormal,
+        prior: Prior,
         *,
         n_classes: int,
     ) -> None:
@@ -76,7 +76,7 @@ class ADGM(M2):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood,
-        prior: StandardNormal,
+        prior: Prior,
         *,
         n_classes: int,
         a_encoder: nn.Module,

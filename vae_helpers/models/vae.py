@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vae_helpers.likelihoods import Likelihood
-from vae_helpers.priors import StandardNormal
+from vae_helpers.priors import Prior
 
 
 class VAE(nn.Module):
@@ -18,7 +18,7 @@ class VAE(nn.Module):
     Source: Kingma & Welling 2014, sections 2 and 3.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, prior: StandardNormal) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, prior: Prior) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood, self.prior = encoder, decoder, likelihood, prior
 
