@@ -10,6 +10,7 @@ from vae_helpers.data.labels import LabelSplit, draw_label_split, load_label_spl
 from vae_helpers.data.mnist import load_mnist
 from vae_helpers.data.pixels import PIXELS, binarise, to_grey
 from vae_helpers.data.splits import Images
+from vae_helpers.data.views import TwoViews, random_affine, two_views
 
 IMAGE_SETS: dict[str, Callable[[], Images]] = {
     "mnist": load_mnist,
@@ -31,6 +32,7 @@ __all__ = [
     "Stream",
     "TwoBatches",
     "TwoStreams",
+    "TwoViews",
     "binarise",
     "data_root",
     "describe_root",
@@ -39,5 +41,7 @@ __all__ = [
     "load_label_split",
     "load_mnist",
     "procedural_faces",
+    "random_affine",
     "to_grey",
+    "two_views",
 ]

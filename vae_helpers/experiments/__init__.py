@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from vae_helpers.experiments import conditional, gaussians, judge, m1, m2
+from vae_helpers.experiments import conditional, gaussians, gmvae, judge, m1, m2
 from vae_helpers.experiments.released import Released, load_released, released_names
 from vae_helpers.experiments.run import Run
 
@@ -35,8 +35,14 @@ STUDIES = {
         gaussians.build,
         gaussians.run,
     ),
-    "m1": Study("AE and VAE on MNIST or small faces, every likelihood (notebook 02)", m1.M1Config, m1.build, m1.run),
+    "m1": Study(
+        "AE and VAE on MNIST or small faces: likelihoods, priors, bounds (notebooks 02, 06)",
+        m1.M1Config,
+        m1.build,
+        m1.run,
+    ),
     "m2": Study("digits with few labels: M2, M1+M2, ADGM and baselines (notebook 03)", m2.M2Config, m2.build, m2.run),
+    "gmvae": Study("clusters of digits without labels (notebook 06)", gmvae.GMVAEConfig, gmvae.build, gmvae.run),
     "judge": Study("the classifier that reads generated digits", judge.JudgeConfig, judge.build, judge.run),
     "conditional": Study(
         "conditional VAEs: decoder variance, where the label enters (notebooks 04, 05)",

@@ -77,6 +77,10 @@ class ConditionalVAE(nn.Module):
         without = self.decode(z, torch.zeros_like(y))
         return without + weight * (self.decode(z, y) - without)
 
+    def prior_given(self, y: Tensor) -> Prior:
+        """p(z | y); y (..., K). Here p(z), whatever the label."""
+        return self.prior
+
     def all_labels(self, x: Tensor) -> Tensor:
         """Every label as a one-hot vector, (K, 1, K): broadcast against x (B, D), it stands for all K B pairs."""
         return torch.eye(self.n_classes, dtype=x.dtype, device=x.device)[:, None]
@@ -113,8 +117,8 @@ class GivenLabel:
 
     @property
     def prior(self) -> Prior:
-        """p(z)."""
-        return self.conditional.prior
+        """p(z | y)."""
+        return self.conditional.prior_given(self.y)
 
     @property
     def z_dim(self) -> int:

@@ -64,7 +64,7 @@ def labelled(model: M2, x: Tensor, y: Tensor) -> Terms:
     return {"loss": -bound, **terms, "labelled_bound": bound, "log_qy": log_qy}
 
 
-def unlabelled(model: M2, x: Tensor, *, eps: Tensor | None = None) -> Terms:
+def unlabelled(model: M2, x: Tensor, *, view: Tensor | None = None, eps: Tensor | None = None) -> Terms:
     r"""One-sample bound on log p(x), :math:`\sum_y q(y|x)\,L(x, y) + H(q(y|x))`, all K labels in one pass.
 
     The labels are a leading axis of y alone, so first layers multiply x once, not K times. One noise
@@ -72,7 +72,10 @@ def unlabelled(model: M2, x: Tensor, *, eps: Tensor | None = None) -> Terms:
     which teach the classifier, lose most of their noise.
 
     Args:
-        model: an `M2`. x: (B, D). eps: the noise of z, (B, Z) or (K, B, Z); drawn if None.
+        model: an `M2` (or a `GMVAE`). x: (B, D).
+        view: (B, D), what the classifier reads in the place of x: another picture of the same things. Any q(y) gives a
+            bound on log p(x), and one that has not seen x itself cannot tell by y what only x shows.
+        eps: the noise of z, (B, Z) or (K, B, Z); drawn if None.
 
     Returns:
         dict of (B,), nats, not reduced: ``log_px`` and ``kl`` averaged over q(y | x), ``entropy`` of q(y | x)
@@ -85,7 +88,7 @@ def unlabelled(model: M2, x: Tensor, *, eps: Tensor | None = None) -> Terms:
     """
     check_batch(x)
     x_in, a, log_qa = _infer(model, x)
-    log_qy = model.classify(x_in).log_softmax(-1)
+    log_qy = model.classify(x_in if view is None else view).log_softmax(-1)
     terms = _given_label(model, x, x_in, a, model.all_labels(x), eps)
     y_probs = log_qy.exp()
     means = {name: (y_probs.T * value).sum(0) for name, value in terms.items()}
@@ -94,7 +97,7 @@ def unlabelled(model: M2, x: Tensor, *, eps: Tensor | None = None) -> Terms:
     return {"loss": -bound, **means, "entropy": entropy, "unlabelled_bound": bound}
 
 
-def unlabelled_top(model: M2, x: Tensor, *, n_exact: int = 1) -> Terms:
+def unlabelled_top(model: M2, x: Tensor, *, n_exact: int = 1, view: Tensor | None = None) -> Terms:
     r"""The unlabelled bound from n_exact + 1 labels instead of all K, without bias in value or gradient.
 
     The ``n_exact`` most probable labels T are summed over; one label s is drawn from the rest R in proportion to
@@ -106,7 +109,8 @@ def unlabelled_top(model: M2, x: Tensor, *, n_exact: int = 1) -> Terms:
     its baseline. A classifier that is sure leaves R almost no weight, so little noise is added.
 
     Args:
-        model: an `M2`. x: (B, D). n_exact: labels summed over, 1 <= n_exact < K.
+        model: an `M2` (or a `GMVAE`). x: (B, D). n_exact: labels summed over, 1 <= n_exact < K.
+        view: as `unlabelled`.
 
     Returns:
         dict of (B,), nats, not reduced: ``log_px``, ``kl``, ``entropy`` (exact), ``unlabelled_bound`` and
@@ -121,7 +125,7 @@ def unlabelled_top(model: M2, x: Tensor, *, n_exact: int = 1) -> Terms:
     if not 1 <= n_exact < model.n_classes:
         raise ValueError(f"n_exact must be between 1 and {model.n_classes - 1}, got {n_exact}")
     x_in, a, log_qa = _infer(model, x)
-    log_qy = model.classify(x_in).log_softmax(-1)
+    log_qy = model.classify(x_in if view is None else view).log_softmax(-1)
     top = log_qy.topk(n_exact, dim=-1).indices
     gumbel = -torch.empty_like(log_qy).exponential_().log()
     drawn = (log_qy.detach().scatter(-1, top, -math.inf) + gumbel).argmax(-1, keepdim=True)
@@ -239,7 +243,7 @@ def _given_label(
     eps = torch.randn(q_mu.shape[-2:], dtype=q_mu.dtype, device=q_mu.device) if eps is None else eps
     z = q_mu + torch.exp(0.5 * q_logvar) * eps
     log_px = model.likelihood.log_prob(x, model.decode(z, y))
-    kl = model.prior.kl(q_mu, q_logvar, z)
+    kl = model.prior_given(y).kl(q_mu, q_logvar, z)
     bound = log_px - kl - math.log(model.n_classes)
     if a is not None and isinstance(model, ADGM):
         bound = bound + log_normal(a, *model.decode_a(x, y, z))
