@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import conditional, explorer, processes, semi_supervised, training
+from benchmarks import conditional, explorer, priors, processes, semi_supervised, training
 from benchmarks.measure import Table, machine
 
 SUBJECTS: dict[str, Callable[[bool], Table]] = {
     "steps": training.steps_per_second,
     "nelbo": training.equal_nelbo,
+    "gmvae-nelbo": priors.equal_nelbo,
     "matmul": training.matmul_share,
     "m2-steps": semi_supervised.steps_per_second,
     "m2-accuracy": semi_supervised.time_to_accuracy,

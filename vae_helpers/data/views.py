@@ -54,6 +54,6 @@ class TwoViews(NamedTuple):
     view: Tensor
 
 
-def two_views(transform: Callable[[Tensor], Tensor], move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], TwoViews]:
-    """A transform for `Batches`: the image as it is, and moved; both through ``transform``."""
-    return lambda x: TwoViews(transform(x), transform(move(x)))
+def two_views(as_is: Callable[[Tensor], Tensor], moved: Callable[[Tensor], Tensor]) -> Callable[[Tensor], TwoViews]:
+    """A transform for `Batches`: every image through both transforms."""
+    return lambda x: TwoViews(as_is(x), moved(x))

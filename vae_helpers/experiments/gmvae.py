@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Unpack, get_args, get_type_hints
@@ -13,16 +14,24 @@ from torch import Tensor
 from vae_helpers import objectives
 from vae_helpers.data import PIXELS, Batches, Images, TwoViews, load_mnist, random_affine, to_grey, two_views
 from vae_helpers.evaluation import class_probs, clustering, evaluate_terms
-from vae_helpers.experiments.m1 import fixed_pixels
+from vae_helpers.experiments import m1
 from vae_helpers.experiments.run import Keeping, Run, train
 from vae_helpers.likelihoods import Bernoulli
-from vae_helpers.models import GMVAE
+from vae_helpers.models import GMVAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
 from vae_helpers.objectives import Terms
 from vae_helpers.priors import MixturePrior
-from vae_helpers.training import Budget, GradientStep, pick_device
+from vae_helpers.training import Budget, GradientStep, fit, pick_device
 
 X_DIM, N_CLASSES = 784, 10
+ACTIVE_VARIANCE = 1e-2  # of a code that carries information (Burda et al. 2016)
+START_STEPS = {  # of the stages of `start_from_codes`
+    Budget.SMOKE: {"vae": 15, "classifier": 15, "nets": 15},
+    Budget.QUICK: {"vae": 1500, "classifier": 500, "nets": 500},
+    Budget.FULL: {"vae": 5000, "classifier": 2000, "nets": 2000},
+}
+MIXTURE_STARTS = 5  # k-means starts of the mixture of codes, of which the likeliest fit is kept
+MIXTURE_IMAGES = 20_000  # whose codes it is fitted to
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class GMVAEConfig:
 
     n_components: int = 10
     """clusters K, the values of y"""
-    z_dim: int = 64
+    z_dim: int = 20
     """latent dimensions"""
     h_dims: tuple[int, ...] = (300, 300)
     """hidden layers of every net"""
@@ -39,6 +48,9 @@ class GMVAEConfig:
     """elu, relu, softplus or tanh"""
     label_scale: float = 1.0
     """factor of the initial weights of the label in the encoder (see nets.JointMLP)"""
+    start: Literal["random", "codes"] = "random"
+    """random weights; or clusters found among the codes of a VAE, taught to the nets before they are left alone (see
+    `start_from_codes`)"""
     views: Literal["same", "moved"] = "same"
     """what q(y | x) reads in training: the image that is explained, or the same moved and bent (data.random_affine)"""
     labels: Literal["all", "top"] = "all"
@@ -90,12 +102,14 @@ def run(
     Returns:
         a `Run` with metrics ``test_accuracy_percent`` (Hungarian matching), ``test_nmi``, ``test_ari``,
         ``test_usage_entropy`` (nats, at most log K), and in nats per example ``test_unlabelled_bound``,
-        ``test_log_px``, ``test_kl`` (of z, averaged over q(y | x)) and ``test_entropy`` (of q(y | x)).
+        ``test_log_px``, ``test_kl`` (of z, averaged over q(y | x)) and ``test_entropy`` (of q(y | x)). A start from
+        codes adds the accuracies of its stages, ``start_codes_accuracy_percent`` and
+        ``start_classifier_accuracy_percent``.
 
     Raises:
         ValueError: for settings out of range.
     """
-    for name in ("views", "labels"):
+    for name in ("start", "views", "labels"):
         known = get_args(get_type_hints(GMVAEConfig)[name])
         if getattr(config, name) not in known:
             raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose one of {', '.join(known)}")
@@ -108,7 +122,7 @@ def run(
     model = build(config).to(device)
     n_test = 200 if budget is Budget.SMOKE else len(images.x_test)
     x_test, y_test = images.x_test[:n_test], images.y_test[:n_test]
-    fixed, grey = fixed_pixels(x_test, "dynamic").to(device), to_grey(x_test).to(device)
+    fixed, grey = m1.fixed_pixels(x_test, "dynamic").to(device), to_grey(x_test).to(device)
 
     def agreement(model: Any) -> dict[str, float]:
         cluster = class_probs(model, grey).argmax(-1)
@@ -119,8 +133,14 @@ def run(
         torch.manual_seed(seed)
         terms = evaluate_terms(model, fixed, objectives.unlabelled)
         bounds = {f"test_{name}": value.mean for name, value in terms.items() if name != "loss"}
-        return {**agreement(model), **bounds}
+        return {**agreement(model), **bounds, **stages}
 
+    stages: dict[str, float] = {}
+    if config.start == "codes":
+        progress = keeping.get("progress", True)
+        for stage, cluster_of in start_from_codes(model, config, images, seed=seed, budget=budget, progress=progress):
+            found = clustering(cluster_of(grey), y_test, n_clusters=config.n_components, n_classes=N_CLASSES)
+            stages[f"start_{stage}_accuracy_percent"] = found.accuracy_percent
     return train(
         "gmvae",
         config,
@@ -136,11 +156,84 @@ def run(
     )
 
 
+def start_from_codes(
+    model: GMVAE, config: GMVAEConfig, images: Images, *, seed: int, budget: Budget, progress: bool
+) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+    """Teach a GMVAE the clusters of a VAE's codes, so that its own training starts near a good solution.
+
+    Three stages, all without labels: a plain VAE is trained, and a mixture of K Gaussians with full covariances is
+    fitted to the posterior means of its active latents; the classifier learns the mixture's p(y | z) from moved
+    images, which clears up what the codes confuse; then the other nets learn beside the classifier, which is held.
+
+    Args:
+        model: trained in place. config, images, seed, budget, progress: of the run.
+
+    Yields:
+        the stages ``codes`` and ``classifier``, each with its function from grey images (N, D) to clusters (N,).
+
+    Raises:
+        ValueError: from scikit-learn, if there are fewer images than clusters.
+
+    Source: the start of Jiang et al. 2017, section 3.3, there with an autoencoder and diagonal covariances.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    device = next(model.parameters()).device
+    steps = START_STEPS[budget]
+    settings: dict[str, Any] = {"progress": progress, "log_every": min(50, *steps.values())}
+    options: dict[str, Any] = {"batch_size": config.batch_size, "seed": seed, "device": device}
+    vae = m1.build(m1.M1Config(z_dim=config.z_dim)).to(device)
+    plain = Batches(images.x_train, transform=PIXELS["dynamic"], **options)
+    fit(vae, plain, objectives.elbo, steps=steps["vae"], bf16=config.bf16, title="VAE", **settings)
+    with torch.inference_mode():
+        codes = torch.cat([vae.encode(to_grey(chunk.to(device)))[0] for chunk in images.x_train.split(5000)])
+    active = codes.var(0) > ACTIVE_VARIANCE
+    codes = codes[:, active].double().cpu()
+    mixture = GaussianMixture(config.n_components, random_state=seed, n_init=MIXTURE_STARTS)
+    mixture.fit(codes[torch.randperm(len(codes))[:MIXTURE_IMAGES]].numpy())
+
+    @torch.inference_mode()
+    def cluster_of_codes(x: Tensor) -> Tensor:
+        return torch.from_numpy(mixture.predict(vae.encode(x)[0][:, active].double().cpu().numpy()))
+
+    yield "codes", cluster_of_codes
+    taught = torch.from_numpy(mixture.predict_proba(codes.numpy())).float()
+    moved = TaughtBatches(images.x_train, taught, transform=_moved(images), **options)
+    fit(model, moved, imitation, steps=steps["classifier"], bf16=config.bf16, title="classifier", **settings)
+    yield "classifier", lambda x: class_probs(model, x).argmax(-1)
+    model.net.requires_grad_(False)
+    update = update_for(config, model)
+    fit(model, batches(config, images, seed=seed, device=device), update=update, steps=steps["nets"], **settings)
+    model.net.requires_grad_(True)
+
+
+class TaughtBatches(Batches):
+    """`Batches` that come with class probabilities to imitate, (B, K)."""
+
+    def __init__(self, x: Tensor, y_probs: Tensor, **options: Any) -> None:
+        super().__init__(x, **options)
+        self.y_probs = y_probs.to(self.x.device)
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The images at ``index`` (B,), transformed, and their probabilities."""
+        return super().take(index), self.y_probs[index]
+
+
+def imitation(model: Classifier, batch: tuple[Tensor, Tensor]) -> Terms:
+    """Cross-entropy -sum_y t(y) log q(y | x) of a classifier and given probabilities t; (B,), nats."""
+    x, y_probs = batch
+    return {"loss": -(y_probs * model.classify(x).log_softmax(-1)).sum(-1)}
+
+
+def _moved(images: Images) -> Callable[[Tensor], Tensor]:
+    return lambda x: PIXELS["dynamic"](random_affine(x, images.shape))
+
+
 def batches(config: GMVAEConfig, images: Images, *, seed: int, device: torch.device) -> Batches:
     """Binarised images, each twice if the views differ."""
     transform: Any = PIXELS["dynamic"]
     if config.views == "moved":
-        transform = two_views(transform, partial(random_affine, shape=images.shape))
+        transform = two_views(transform, _moved(images))
     return Batches(images.x_train, batch_size=config.batch_size, seed=seed, transform=transform, device=device)
 
 
