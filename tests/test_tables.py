@@ -1,12 +1,14 @@
 """Released tables: what a sweep wrote, with the command that makes it again."""
 
+import json
+
 import pandas as pd
 import pytest
 
 from vae_helpers.__main__ import main
 from vae_helpers.experiments import STUDIES, released
 from vae_helpers.experiments import sweep as sweeps
-from vae_helpers.experiments.tables import load_table, means, release_table, released_tables, sweep_command
+from vae_helpers.experiments.tables import load_curves, load_table, means, release_table, released_tables, sweep_command
 
 
 def rows(**changes):
@@ -82,6 +84,31 @@ def test_a_file_that_is_no_table_of_a_sweep_is_refused(folder):
     for name in ("other.csv", "missing.csv"):
         with pytest.raises(ValueError, match=f"{name} is no table of a sweep"):
             release_table("conditional/toy", folder / name)
+
+
+def test_curves_are_released_with_their_settings(folder):
+    table = rows()
+    for i in range(4):
+        run = folder / f"run{i}"
+        run.mkdir()
+        evals = [{"step": 50.0, "test_kl": 9.0 - i}, {"step": 100.0, "test_kl": 1.0 + i}]
+        (run / "run.json").write_text(json.dumps({"history": {"evals": evals}}))
+        table.loc[i, "folder"] = str(run)
+    release_table("conditional/toy", written(folder, table), curves=True)
+    assert released_tables() == ["conditional/toy"]
+    curves = load_curves("conditional/toy")
+    assert list(curves) == ["x_var", "bf16", "seed", "step", "test_kl"]
+    assert curves.query("x_var == 0.1 and seed == 1")[["step", "test_kl"]].values.tolist() == [[50, 6.0], [100, 4.0]]
+    assert "run0" not in (released.FOLDER / "conditional/toy.curves.csv").read_text()
+
+
+def test_curves_without_their_folders_are_refused_and_nothing_is_released(folder):
+    with pytest.raises(ValueError, match="run the sweep again"):
+        release_table("conditional/toy", written(folder, rows()), curves=True)
+    assert released_tables() == []
+    release_table("conditional/toy", written(folder, rows()))
+    with pytest.raises(KeyError, match="without its curves"):
+        load_curves("conditional/toy")
 
 
 def test_an_unknown_table_names_the_known_ones(folder):

@@ -166,6 +166,7 @@ def release(
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
     note: str = "",
     weights: bool = True,
+    curves: bool = False,
 ) -> None:
     """Make a released card and weights from finished runs that differ in their seed only, or release a sweep's table.
 
@@ -174,11 +175,12 @@ def release(
         folders: run folders, or the one CSV file that a sweep wrote.
         note: a remark for readers.
         weights: release the weights of the lowest seed too (no matter for a table).
+        curves: release what a table's runs evaluated along the way too (no matter for a card).
     """
     from vae_helpers.experiments import released, tables
 
     if len(folders) == 1 and folders[0].suffix == ".csv":
-        print(tables.release_table(name, folders[0], note=note))
+        print(tables.release_table(name, folders[0], note=note, curves=curves))
         return
     print(released.release(name, folders, note=note, weights=weights))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from vae_helpers.training.checkpoint import atomic_write
 
 DROPPED = ("folder", "error")  # of the machine that ran it
 DIGITS = 6  # significant
+CURVES = ".curves.csv"
 
 
 def released_tables() -> list[str]:
     """The names `load_table` knows."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in released.FOLDER.glob("*/*.csv"))
+    return sorted(f"{path.parent.name}/{path.stem}" for path in released.FOLDER.glob("*/*.csv") if "." not in path.stem)
 
 
 def load_table(name: str) -> pd.DataFrame:
@@ -37,17 +39,32 @@ def load_table(name: str) -> pd.DataFrame:
     return table
 
 
-def release_table(name: str, source: Path, *, note: str = "") -> Path:
+def load_curves(name: str) -> pd.DataFrame:
+    """What the runs of a table measured along the way: its settings, seed, ``step`` and each evaluated number.
+
+    Raises:
+        KeyError: for an unknown table, listing the known ones, or one released without curves.
+    """
+    load_table(name)
+    path = released.FOLDER / f"{name}{CURVES}"
+    if not path.exists():
+        raise KeyError(f"the table {name!r} was released without its curves")
+    return pd.read_csv(path)
+
+
+def release_table(name: str, source: Path, *, note: str = "", curves: bool = False) -> Path:
     """Release the CSV that a sweep wrote.
 
     Args:
         name: "study/table". source: the CSV; every run in it must have finished. note: a remark for readers, one line.
+        curves: release what the runs evaluated along the way too, from their folders (`load_curves`).
 
     Returns:
         the released file's path.
 
     Raises:
-        ValueError: if the file is no such table, or a run failed or has a metric that is not finite.
+        ValueError: if the file is no such table, a run failed or has a metric that is not finite, or its folder is gone
+            and curves are wanted.
     """
     try:
         table = pd.read_csv(source)
@@ -57,15 +74,33 @@ def release_table(name: str, source: Path, *, note: str = "") -> Path:
         raise ValueError(f"{source} is no table of a sweep ({type(error).__name__}: {error})") from None
     if len(failed):
         raise ValueError(f"{source}: {len(failed)} of {len(table)} runs did not finish; run the sweep again first")
+    with_folders = table
     table = table.drop(columns=[column for column in DROPPED if column in table])
     infinite = [c for c in table.select_dtypes("number") if not table[c].dropna().map(math.isfinite).all()]
     if infinite:
         raise ValueError(f"{source} has values that are not finite in {', '.join(infinite)}")
+    if curves:
+        along = _curves(with_folders).to_csv(index=False, float_format=f"%.{DIGITS}g")
+        atomic_write(released.FOLDER / f"{name}{CURVES}", lambda file: file.write(along.encode()))
     rows = table.to_csv(index=False, float_format=f"%.{DIGITS}g")
     head = "".join(f"# {line}\n" for line in (command, note) if line)
     path = released.FOLDER / f"{name}.csv"
     atomic_write(path, lambda file: file.write((head + rows).encode()))
     return path
+
+
+def _curves(table: pd.DataFrame) -> pd.DataFrame:
+    """One row an evaluation of a run, read from the run folders."""
+    columns = list(table.columns)
+    keys = [*columns[columns.index("study") + 1 : columns.index("seed")], "seed"]
+    rows = []
+    for _, run in table.iterrows():
+        try:
+            record = json.loads((Path(run["folder"]) / "run.json").read_text())
+        except OSError as error:
+            raise ValueError(f"no curves without the run folders: {error}; run the sweep again") from None
+        rows += [{**run[keys], **evaluation} for evaluation in record["history"]["evals"]]
+    return pd.DataFrame(rows).astype({"step": int})
 
 
 def means(table: pd.DataFrame, metrics: Mapping[str, str], *, by: Sequence[str]) -> pd.DataFrame:
