@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vae_helpers.distributions import (
     LOG_2PI,
     check_suffix,
+    check_unit_interval,
     entropy_normal,
     kl_diag_gaussians,
     log_normal,
@@ -152,7 +153,7 @@ class Mixture(Prior):
         log_weights = torch.full((n_components,), -math.log(n_components))
         if weights is not None:
             _check_weights(weights, n_components)
-            log_weights = (weights / weights.sum()).log()
+            log_weights = (weights / weights.sum()).log().detach()
         if learn_weights:
             self.weight_logits = nn.Parameter(log_weights.clone())
         else:
@@ -271,6 +272,7 @@ class VampPrior(Mixture):
     ) -> None:
         if pseudo_inputs.ndim != 2:
             raise ValueError(f"pseudo-inputs must be flat images (K, D), got shape {tuple(pseudo_inputs.shape)}")
+        check_unit_interval(pseudo_inputs, "pseudo_inputs")
         super().__init__(len(pseudo_inputs), z_dim, weights=weights, learn_weights=learn_weights)
         self._shared = (encoder,)  # a tuple, so that torch does not count the encoder's weights as the prior's
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.clone())

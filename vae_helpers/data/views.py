@@ -36,13 +36,15 @@ def random_affine(
     height, width = shape
     if x.dtype != torch.uint8 or x.ndim != 2 or x.shape[1] != height * width:
         raise ValueError(f"x must be uint8 of shape (B, {height * width}), got {x.dtype} of shape {tuple(x.shape)}")
-    if min(degrees, scale, shear, shift) < 0 or scale >= 1:
+    if not all(value >= 0 for value in (degrees, scale, shear, shift)) or scale >= 1:
         raise ValueError(f"ranges must be >= 0 and scale < 1, got {degrees=}, {scale=}, {shear=}, {shift=}")
     turn, size, bend, right, down = (2 * torch.rand(5, len(x), device=x.device) - 1).unbind()
     angle, size, bend = turn * math.radians(degrees), 1 / (1 + size * scale), bend * shear
     cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
-    rows = [cos, bend * cos - sin, right * 2 * shift / width, sin, bend * sin + cos, down * 2 * shift / height]
-    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), [len(x), 1, height, width], align_corners=False)
+    tall = height / width  # the map acts on coordinates from -1 to 1 in both directions
+    across = [cos, (bend * cos - sin) * tall, right * 2 * shift / width]
+    along = [sin / tall, bend * sin + cos, down * 2 * shift / height]
+    grid = F.affine_grid(torch.stack(across + along, 1).view(-1, 2, 3), [len(x), 1, height, width], align_corners=False)
     moved = F.grid_sample(x.view(-1, 1, height, width).float(), grid, align_corners=False)
     return moved.flatten(1).round().to(torch.uint8)
 

@@ -28,7 +28,7 @@ ACTIVE_VARIANCE = 1e-2  # of a code that carries information (Burda et al. 2016)
 START_STEPS = {  # of the stages of `start_from_codes`
     Budget.SMOKE: {"vae": 15, "classifier": 15, "nets": 15},
     Budget.QUICK: {"vae": 1500, "classifier": 500, "nets": 500},
-    Budget.FULL: {"vae": 5000, "classifier": 2000, "nets": 2000},
+    Budget.FULL: {"vae": 20_000, "classifier": 2000, "nets": 2000},
 }
 MIXTURE_STARTS = 5  # k-means starts of the mixture of codes, of which the likeliest fit is kept
 MIXTURE_IMAGES = 20_000  # whose codes it is fitted to
@@ -113,6 +113,8 @@ def run(
         known = get_args(get_type_hints(GMVAEConfig)[name])
         if getattr(config, name) not in known:
             raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose one of {', '.join(known)}")
+    if config.n_components < 2:
+        raise ValueError(f"clusters need n_components of at least 2, got {config.n_components}")
     budget = Budget.current() if budget is None else budget
     config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=15, quick=1500, full=10_000))
     images = load_mnist() if images is None else images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -86,6 +86,10 @@ def build(config: M1Config) -> VAE | Autoencoder:
         ValueError: for a width, variance, count or activation out of range (from the parts), or an autoencoder with a
             prior or a bound of its own.
     """
+    for name in ("prior", "bound"):
+        known = get_args(get_type_hints(M1Config)[name])
+        if getattr(config, name) not in known:
+            raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose one of {', '.join(known)}")
     likelihood = choose_likelihood(config.likelihood, x_var=config.x_var, min_x_var=config.min_x_var)
     x_dim = 784 if config.data == "mnist" else 560
     code_dim = 2 * config.z_dim if config.model == "vae" else config.z_dim
@@ -113,7 +117,9 @@ class MeanOfLogs(MixturePrior):
 
     def mended(self) -> MixturePrior:
         """The mixture of the same components."""
-        return MixturePrior(*self.components(), weights=self.log_component_probs.exp())
+        found = MixturePrior(*self.components())
+        found.weight_logits = self.log_component_probs.detach().clone()  # as logarithms: one of them may be tiny
+        return found
 
 
 def _prior(config: M1Config, encoder: MLP) -> Prior:
@@ -121,6 +127,8 @@ def _prior(config: M1Config, encoder: MLP) -> Prior:
     if config.prior == "standard":
         return StandardNormal(z_dim)
     if config.prior == "vamp":
+        if k < 1:
+            raise ValueError(f"a VampPrior needs at least one component, got n_components={k}")
         return VampPrior(encoder, torch.zeros(k, encoder.in_dim), z_dim, learn_weights=learned)
     kind = MixturePrior if config.prior == "mixture" else MeanOfLogs
     return kind.random(k, z_dim, learn_weights=learned)
@@ -153,6 +161,8 @@ def run(
     Raises:
         ValueError: as `build`, or for more pseudo-inputs than training images.
     """
+    if config.eval_samples < 0:
+        raise ValueError(f"eval_samples must be at least 1, or 0 for the budget's, got {config.eval_samples}")
     budget = Budget.current() if budget is None else budget
     config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=60, quick=3000, full=20_000))
     images = load(config) if images is None else images
@@ -186,6 +196,7 @@ def run(
         }
         metrics["active_units"] = active_units(model, x_test)
         if config.prior == "mean_of_logs":
+            torch.manual_seed(seed)  # the draws of test_elbo_bound, which this one exceeds then
             mended = VAE(model.encoder, model.decoder, model.likelihood, model.prior.mended()).eval()
             metrics["test_mended_elbo_bound"] = evaluate_terms(mended, x_test, objectives.elbo)["elbo_bound"].mean
         if config.model == "vae":

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vae_helpers.distributions import check_suffix, log_normal, log_standard_normal, sample_normal
+from vae_helpers.distributions import check_suffix, log_standard_normal, sample_normal
 from vae_helpers.models import VAE, Autoencoder, GivenLabel
 
 Terms = dict[str, Tensor]
@@ -102,8 +102,11 @@ def dreg(model: VAE | GivenLabel, x: Tensor, *, n_samples: int) -> Terms:
     """
     _check_samples(x, n_samples)
     q_mu, q_logvar = model.encode(x)
-    z = sample_normal(q_mu, q_logvar, n_samples)
-    log_qz = log_normal(z, q_mu.detach(), q_logvar.detach())
+    eps = torch.randn(n_samples, *q_mu.shape, dtype=q_mu.dtype, device=q_mu.device)
+    z = q_mu + torch.exp(0.5 * q_logvar) * eps
+    # log q at fixed parameters: its value from eps, as in `log_weights`, its gradient through z
+    moved = eps + (z - z.detach()) * torch.exp(-0.5 * q_logvar.detach())
+    log_qz = log_standard_normal(moved) - 0.5 * q_logvar.detach().sum(-1)
     log_w = model.likelihood.log_prob(x, model.decode(z)) + model.prior.log_prob(z) - log_qz
     weights = log_w.detach().softmax(dim=0)
     if z.requires_grad:

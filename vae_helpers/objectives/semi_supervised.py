@@ -74,7 +74,7 @@ def unlabelled(model: M2, x: Tensor, *, view: Tensor | None = None, eps: Tensor 
     Args:
         model: an `M2` (or a `GMVAE`). x: (B, D).
         view: (B, D), what the classifier reads in the place of x: another picture of the same things. Any q(y) gives a
-            bound on log p(x), and one that has not seen x itself cannot tell by y what only x shows.
+            bound on log p(x), and one that has not seen x itself cannot tell by y what only x shows. Not for an `ADGM`.
         eps: the noise of z, (B, Z) or (K, B, Z); drawn if None.
 
     Returns:
