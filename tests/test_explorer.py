@@ -12,7 +12,14 @@ from vae_helpers.experiments import conditional, m1, m2
 from vae_helpers.experiments.conditional import ConditionalConfig
 from vae_helpers.experiments.m1 import M1Config
 from vae_helpers.experiments.m2 import M2Config
-from vae_helpers.explorer import ComparisonExplorer, LabelExplorer, LatentExplorer, LatentPad, SliderPanel
+from vae_helpers.explorer import (
+    ComparisonExplorer,
+    ComponentExplorer,
+    LabelExplorer,
+    LatentExplorer,
+    LatentPad,
+    SliderPanel,
+)
 
 PNG = b"\x89PNG"
 
@@ -221,3 +228,39 @@ def test_a_comparison_starts_from_the_code_and_label_of_the_chosen_example(place
 def test_a_comparison_of_nothing_is_refused(placements):
     with pytest.raises(ValueError, match="at least one model"):
         ComparisonExplorer({}, *placements[1:], shape=(28, 28))
+
+
+def mixture_model(prior="mixture"):
+    torch.manual_seed(0)
+    model = m1.build(M1Config(z_dim=4, h_dims=(16,), prior=prior, n_components=6)).eval()
+    with torch.no_grad():
+        if prior == "mixture":
+            model.prior.p_mu.mul_(20)  # apart from each other
+        else:
+            model.prior.pseudo_inputs.copy_(torch.rand(6, 784))
+    return model
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_choosing_a_component_shows_its_mean_and_the_button_draws_from_it(x, prior):
+    model = mixture_model(prior)
+    explorer = ComponentExplorer(model, x, shape=(28, 28), n_sliders=3)
+    share = model.prior.component_probs(model.encode(x)[0]).mean(0)
+    assert explorer.by_share == share.argsort(descending=True).tolist()
+    picture = explorer.image.value
+    explorer.component.value = 2
+    p_mu, p_logvar = model.prior.components()
+    torch.testing.assert_close(explorer.z, p_mu[explorer.by_share[2]])
+    assert explorer.image.value != picture
+    assert f"number {explorer.by_share[2]}, " in explorer.about.value
+    assert explorer.sliders[0].value == pytest.approx(min(3, max(-3, explorer._units(explorer.z)[0])), abs=0.05)
+    explorer.draw_one.click()
+    away = (explorer.z - p_mu[explorer.by_share[2]]) / torch.exp(0.5 * p_logvar[explorer.by_share[2]])
+    assert 0 < away.abs().max() < 6  # a standard normal draw
+    explorer.reset.click()
+    torch.testing.assert_close(explorer.z, model.encode(x)[0][0])
+
+
+def test_components_need_a_mixture(x):
+    with pytest.raises(ValueError, match="prior is StandardNormal, no mixture"):
+        ComponentExplorer(build(4), x, shape=(28, 28))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.stats import norm
 
-from vae_helpers.plotting import Backdrop, normal_grid, plot_grid, plot_latents, save_gif, tile, to_png
+from vae_helpers.plotting import Backdrop, normal_grid, plot_components, plot_grid, plot_latents, save_gif, tile, to_png
 
 
 def test_tiles_are_laid_out_by_rows_with_ink_dark():
@@ -83,3 +83,15 @@ def test_png_and_gif_hold_what_was_drawn(tmp_path):
 def test_a_gif_needs_frames(tmp_path):
     with pytest.raises(ValueError, match="frames"):
         save_gif([], tmp_path / "a.gif")
+
+
+def test_components_are_drawn_with_their_own_axes_in_units_of_the_data():
+    p_mu, p_logvar = [[0.0, 0.0], [3.0, -1.0]], np.log([[1.0, 4.0], [0.25, 0.25]])
+    ax = plot_components(p_mu, p_logvar, n_sd=2.0)
+    (ellipses,) = ax.collections
+    np.testing.assert_allclose(ellipses.get_offsets(), p_mu)
+    np.testing.assert_allclose(ellipses.get_widths(), [4.0, 2.0])  # two standard deviations either way
+    np.testing.assert_allclose(ellipses.get_heights(), [8.0, 2.0])
+    assert ellipses.get_datalim(ax.transData).contains(3, -1)
+    with pytest.raises(ValueError, match=r"must be \(K, 2\)"):
+        plot_components(np.zeros((2, 3)), np.zeros((2, 3)))

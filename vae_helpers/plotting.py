@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from scipy.stats import norm
@@ -166,6 +167,46 @@ def plot_latents(
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
     ax.set(xlabel="$z_1$", ylabel="$z_2$", title=title)
     ax.set_aspect("equal", adjustable="datalim" if limit is None else "box")
+    return ax
+
+
+def plot_components(
+    p_mu: Any, p_logvar: Any, *, n_sd: float = 1.0, colour: Any = "black", label: str = "", ax: Axes | None = None
+) -> Axes:
+    """Diagonal 2-D Gaussians as ellipses.
+
+    Args:
+        p_mu, p_logvar: (K, 2), the second the log *variance*. n_sd: half-axes in standard deviations.
+        colour, label: of the ellipses, one legend entry for all. ax: drawn into; None makes a figure.
+
+    Returns:
+        the Axes.
+
+    Raises:
+        ValueError: if the arrays are not (K, 2).
+    """
+    p_mu, p_sd = np.asarray(p_mu), np.exp(0.5 * np.asarray(p_logvar))
+    if p_mu.ndim != 2 or p_mu.shape[1] != 2 or p_sd.shape != p_mu.shape:
+        raise ValueError(f"p_mu and p_logvar must be (K, 2), got {p_mu.shape} and {p_sd.shape}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.2, 4.2))
+    axes = 2 * n_sd * p_sd
+    ellipses = EllipseCollection(
+        axes[:, 0],
+        axes[:, 1],
+        np.zeros(len(p_mu)),
+        units="xy",
+        offsets=p_mu,
+        offset_transform=ax.transData,
+        facecolors="none",
+        edgecolors=colour,
+        linewidths=0.8,
+        label=label or None,
+    )
+    ax.add_collection(ellipses)
+    ax.autoscale_view()
+    ax.set(xlabel="$z_1$", ylabel="$z_2$")
+    ax.set_aspect("equal", adjustable="datalim")
     return ax
 
 

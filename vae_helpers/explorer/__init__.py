@@ -5,9 +5,19 @@ nbconvert, a Lab that has not run it) shows something that means the same.
 """
 
 from vae_helpers.explorer.comparison import ComparisonExplorer
+from vae_helpers.explorer.components import ComponentExplorer
 from vae_helpers.explorer.labels import LabelExplorer
 from vae_helpers.explorer.latents import LatentExplorer
 from vae_helpers.explorer.pad import LatentPad, Pad
 from vae_helpers.explorer.panel import Panel, SliderPanel
 
-__all__ = ["ComparisonExplorer", "LabelExplorer", "LatentExplorer", "LatentPad", "Pad", "Panel", "SliderPanel"]
+__all__ = [
+    "ComparisonExplorer",
+    "ComponentExplorer",
+    "LabelExplorer",
+    "LatentExplorer",
+    "LatentPad",
+    "Pad",
+    "Panel",
+    "SliderPanel",
+]
