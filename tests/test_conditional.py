@@ -10,7 +10,6 @@ from torch import nn
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Normal, kl_divergence
 
-from vae_helpers.data import Images
 from vae_helpers.experiments import conditional, m2
 from vae_helpers.experiments.conditional import ConditionalConfig, build
 from vae_helpers.likelihoods import Bernoulli, Gaussian
@@ -373,18 +372,6 @@ BITS = {
     *("test_elbo_bits_per_dim", "test_bits_per_dim"),
     *("test_bits_per_dim_standard_error", "test_bits_per_dim_median_ess"),
 }
-
-
-@pytest.fixture(scope="module")
-def images():
-    """60 + 40 fake digits: a bright bar at a place of the label's, and noise of 40 levels on every pixel."""
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(100) % 10
-    x = torch.randint(0, 40, (100, 28, 28), generator=generator)
-    for i, label in enumerate(y.tolist()):
-        x[i, 2 * label + 2 : 2 * label + 6, 6:22] += 200
-    x = x.flatten(1).byte()
-    return Images("fake", "fake digits", (28, 28), x[:60], x[60:], y[:60], y[60:])
 
 
 def run(images, folder=None, *, seed=0, resume=False, checkpoint_every=1000, **settings):

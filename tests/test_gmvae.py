@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Categorical, Independent, MultivariateNormal, Normal, kl_divergence
 
 from vae_helpers import objectives
-from vae_helpers.data import Images, TwoViews
+from vae_helpers.data import TwoViews
 from vae_helpers.evaluation import (
     class_probs,
     clustering,
@@ -26,6 +26,7 @@ from vae_helpers.nets import MLP, JointMLP
 from vae_helpers.priors import DiagonalGaussian, MixturePrior
 from vae_helpers.training import Budget
 
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 D, K = 6, 3  # pixels and components of the small models below
 LOG_K = math.log(K)
 SMOOTH = {"activation": "tanh"}
@@ -379,24 +380,6 @@ METRICS = {
     *("test_accuracy_percent", "test_nmi", "test_ari", "test_usage_entropy"),
     *("test_unlabelled_bound", "test_log_px", "test_kl", "test_entropy"),
 }
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    """Runs stay on the CPU, where a seed gives the same numbers on every machine."""
-    monkeypatch.setenv("VAE_DEVICE", "cpu")
-
-
-@pytest.fixture(scope="module")
-def images():
-    """60 + 40 fake digits: a bright bar at a place of the label's, and noise of 40 levels on every pixel."""
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(100) % 10
-    x = torch.randint(0, 40, (100, 28, 28), generator=generator)
-    for i, label in enumerate(y.tolist()):
-        x[i, 2 * label + 2 : 2 * label + 6, 6:22] += 200
-    x = x.flatten(1).byte()
-    return Images("fake", "fake digits", (28, 28), x[:60], x[60:], y[:60], y[60:])
 
 
 def run(images, folder=None, *, seed=0, **settings):

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Independent, Normal
 
 from vae_helpers import objectives
-from vae_helpers.data import Images, to_grey
+from vae_helpers.data import to_grey
 from vae_helpers.evaluation import evaluate_terms
 from vae_helpers.experiments import m1
 from vae_helpers.experiments.m1 import M1Config, MeanOfLogs, start_at_images
@@ -19,6 +19,7 @@ from vae_helpers.nets import MLP
 from vae_helpers.priors import MixturePrior, StandardNormal, VampPrior
 from vae_helpers.training import Budget
 
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 K, Z = 4, 3
 WEIGHTS = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
 TERMS = {
@@ -134,24 +135,6 @@ def test_more_pseudo_inputs_than_images_raise():
 
 
 # ---- the study
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    """Runs stay on the CPU, where a seed gives the same numbers on every machine."""
-    monkeypatch.setenv("VAE_DEVICE", "cpu")
-
-
-@pytest.fixture(scope="module")
-def images():
-    """60 + 40 fake digits: a bright bar at a place of the label's, and noise of 40 levels on every pixel."""
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(100) % 10
-    x = torch.randint(0, 40, (100, 28, 28), generator=generator)
-    for i, label in enumerate(y.tolist()):
-        x[i, 2 * label + 2 : 2 * label + 6, 6:22] += 200
-    x = x.flatten(1).byte()
-    return Images("fake", "fake digits", (28, 28), x[:60], x[60:], y[:60], y[60:])
 
 
 SMALL = {"z_dim": 3, "h_dims": (16,), "n_components": 5, "batch_size": 16, "steps": 4, "lr": 1e-2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack, get_args, get_type_hints
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from vae_helpers.evaluation import (
     probe_accuracy,
 )
 from vae_helpers.experiments.judge import released_judge
-from vae_helpers.experiments.run import Keeping, Run, train
+from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.likelihoods import Bernoulli, Levels, LikelihoodName, Output, bits_per_dim, choose_likelihood
 from vae_helpers.models import ConditionalVAE
 from vae_helpers.nets import MLP, ConvFeatures, CropDecoder, FiLM, LabelEmbedding, NoLabel, RepeatedOneHot, WithLabel
@@ -86,10 +86,7 @@ def build(config: ConditionalConfig) -> ConditionalVAE:
     Raises:
         ValueError: for an unknown placement, label or likelihood, repeats < 1, or a variance out of range.
     """
-    for name in ("placement", "label"):
-        known = get_args(get_type_hints(ConditionalConfig)[name])
-        if getattr(config, name) not in known:
-            raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose one of {', '.join(known)}")
+    check_choices(config)
     likelihood = choose_likelihood(
         config.likelihood, x_var=config.x_var, min_x_var=config.min_x_var, output=config.output
     )

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Unpack, get_args, get_type_hints
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from vae_helpers import objectives
 from vae_helpers.data import PIXELS, Batches, Images, TwoViews, load_mnist, random_affine, to_grey, two_views
 from vae_helpers.evaluation import class_probs, clustering, evaluate_terms
 from vae_helpers.experiments import m1
-from vae_helpers.experiments.run import Keeping, Run, train
+from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.likelihoods import Bernoulli
 from vae_helpers.models import GMVAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
@@ -109,10 +109,7 @@ def run(
     Raises:
         ValueError: for settings out of range.
     """
-    for name in ("start", "views", "labels"):
-        known = get_args(get_type_hints(GMVAEConfig)[name])
-        if getattr(config, name) not in known:
-            raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose one of {', '.join(known)}")
+    check_choices(config)
     if config.n_components < 2:
         raise ValueError(f"clusters need n_components of at least 2, got {config.n_components}")
     budget = Budget.current() if budget is None else budget

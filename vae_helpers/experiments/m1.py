@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Unpack, get_args, get_type_hints
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from vae_helpers import objectives
 from vae_helpers.data import IMAGE_SETS, PIXELS, Batches, Images, to_grey
 from vae_helpers.evaluation import active_units, evaluate_terms, importance_log_px
-from vae_helpers.experiments.run import Keeping, Run, train
+from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.likelihoods import LikelihoodName, choose_likelihood
 from vae_helpers.models import VAE, Autoencoder
 from vae_helpers.nets import MLP
@@ -86,10 +86,7 @@ def build(config: M1Config) -> VAE | Autoencoder:
         ValueError: for a width, variance, count or activation out of range (from the parts), or an autoencoder with a
             prior or a bound of its own.
     """
-    for name in ("prior", "bound"):
-        known = get_args(get_type_hints(M1Config)[name])
-        if getattr(config, name) not in known:
-            raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose one of {', '.join(known)}")
+    check_choices(config)
     likelihood = choose_likelihood(config.likelihood, x_var=config.x_var, min_x_var=config.min_x_var)
     x_dim = 784 if config.data == "mnist" else 560
     code_dim = 2 * config.z_dim if config.model == "vae" else config.z_dim

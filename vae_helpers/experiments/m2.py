@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Unpack, get_args, get_type_hints
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from vae_helpers.data import (
 from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation import Accuracy, accuracy, evaluate_terms
 from vae_helpers.experiments.m1 import fixed_pixels
-from vae_helpers.experiments.run import Keeping, Run, train
+from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.likelihoods import Bernoulli, GaussianPerPixel
 from vae_helpers.models import ADGM, M2, VAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
@@ -167,7 +167,7 @@ def run(
         ValueError: for a split that cannot be drawn, or settings out of range.
         DataError: for a split file of other data.
     """
-    _check(config)
+    check_choices(config)
     budget = Budget.current() if budget is None else budget
     if config.model != "m1_svm":
         config = dataclasses.replace(config, steps=config.steps or STEPS[config.model][str(budget)])
@@ -227,13 +227,6 @@ def _keep(split: LabelSplit, path: Path, images: Images) -> None:
             raise CheckpointError(f"{path} is the label split of another run. Use its seed, or choose another folder.")
     else:
         split.save(path)
-
-
-def _check(config: M2Config) -> None:
-    for name in ("model", "scaling", "labels", "svm_kernel"):
-        known = get_args(get_type_hints(M2Config)[name])
-        if getattr(config, name) not in known:
-            raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose one of {', '.join(known)}")
 
 
 def label_split(config: M2Config, images: Images, *, seed: int) -> LabelSplit:

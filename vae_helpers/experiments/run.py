@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 import safetensors.torch
 import torch
@@ -144,6 +144,14 @@ def train(
     if folder is not None:
         run.save(folder)
     return run
+
+
+def check_choices(config: Any) -> None:
+    """Raise ValueError, listing the choices, if a setting with fixed choices has another value."""
+    for name, hint in get_type_hints(type(config)).items():
+        known, value = get_args(hint), getattr(config, name)
+        if get_origin(hint) is Literal and value not in known:
+            raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
 
 
 def run_folder(study: str, config: Any, seed: int, budget: Budget) -> Path:
