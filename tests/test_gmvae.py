@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from vae_helpers.likelihoods import Bernoulli, Gaussian
 from vae_helpers.models import GMVAE, M2, VAE
 from vae_helpers.nets import MLP, JointMLP
 from vae_helpers.priors import DiagonalGaussian, MixturePrior
-from vae_helpers.training import Budget
+from vae_helpers.training import Budget, CheckpointError
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 D, K = 6, 3  # pixels and components of the small models below
@@ -479,6 +480,25 @@ def test_the_start_teaches_the_classifier_the_mixture_of_codes_and_then_holds_it
     changed = {key.split(".")[0] for key in taught if not torch.equal(taught[key], after[key])}
     assert changed == {"encoder", "decoder", "prior"}
     assert all(value.requires_grad for value in model.parameters())
+
+
+def test_ctrl_c_in_a_stage_of_the_start_ends_the_run(images, tmp_path, monkeypatch):
+    def interrupt(*args, **options):
+        signal.raise_signal(signal.SIGINT)
+        return imitation(*args, **options)
+
+    imitation = gmvae.imitation
+    monkeypatch.setattr(gmvae, "imitation", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "a", start="codes", n_components=10)
+    assert not (tmp_path / "a" / "run.json").exists()
+
+
+def test_a_folder_with_a_run_is_refused_before_the_start(images, tmp_path, monkeypatch):
+    run(images, tmp_path)
+    monkeypatch.setattr(gmvae, "start_from_codes", lambda *args, **options: pytest.fail("it has started"))
+    with pytest.raises(CheckpointError, match=r"exists already.*resume"):
+        run(images, tmp_path, start="codes")
 
 
 def test_imitation_is_the_cross_entropy_with_given_probabilities(images):

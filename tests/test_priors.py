@@ -369,13 +369,18 @@ def test_pseudo_inputs_that_training_moved_out_of_range_are_cut():
 SQUARE = torch.zeros(2, 2)
 
 
+@pytest.mark.parametrize("base", [Prior, Mixture])
+def test_a_prior_without_a_density_cannot_be_made(base):
+    with pytest.raises(TypeError, match="abstract"):
+        base(2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: StandardNormal(0), "z_dim must be at least 1, got 0"),
-        (lambda: Prior(-2), "z_dim must be at least 1, got -2"),
-        (lambda: Mixture(0, 2), "at least one component, got n_components=0"),
-        (lambda: Mixture(2, 0), "z_dim must be at least 1, got 0"),
+        (lambda: StandardNormal(-2), "z_dim must be at least 1, got -2"),
+        (lambda: VampPrior(MLP(6, [], 4), torch.zeros(2, 6), 0), "z_dim must be at least 1, got 0"),
         (lambda: MixturePrior.random(0, 2), "at least 1, got 0 and 2"),
         (lambda: MixturePrior.random(2, 0), "at least 1, got 2 and 0"),
         (lambda: MixturePrior(torch.zeros(0, 2), torch.zeros(0, 2)), "at least one component, got n_components=0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from vae_helpers.distributions import (
 SUM_TOLERANCE = 1e-4  # of weights that should sum to one
 
 
-class Prior(nn.Module):
+class Prior(nn.Module, ABC):
     """p(z) over z_dim latents: what every prior can do.
 
     Args:
@@ -39,13 +40,13 @@ class Prior(nn.Module):
             raise ValueError(f"z_dim must be at least 1, got {z_dim}")
         self.z_dim = z_dim
 
+    @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z); z (..., Z) -> (...), nats, not reduced."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, n: int, *, device: torch.device | str = "cpu") -> Tensor:
         """``n`` draws, (n, Z)."""
-        raise NotImplementedError
 
     def kl(self, q_mu: Tensor, q_logvar: Tensor, z: Tensor) -> Tensor:
         r"""KL[q || p] by one sample, :math:`-H(q) - \log p(z)`, :math:`z \sim q = N(q_\mu, e^{q_{lv}})`.
@@ -159,9 +160,9 @@ class Mixture(Prior):
         else:
             self.register_buffer("weight_logits", log_weights.clone())
 
+    @abstractmethod
     def components(self) -> tuple[Tensor, Tensor]:
         """p_mu (K, Z) and p_logvar (K, Z), the log *variance*."""
-        raise NotImplementedError
 
     @property
     def log_component_probs(self) -> Tensor:

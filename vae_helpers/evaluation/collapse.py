@@ -11,6 +11,8 @@ from torch import Tensor
 from vae_helpers.distributions import kl_diag_gaussians_per_dim
 from vae_helpers.models import VAE, Autoencoder
 
+ACTIVE_VARIANCE = 1e-2  # of a posterior mean over a data set that still moves with it (Burda et al. 2016, section 5.2)
+
 
 @dataclass(frozen=True)
 class AggregatePosterior:
@@ -33,7 +35,7 @@ class AggregatePosterior:
         sd = (mu_variance + q_logvar.exp().mean(0)).sqrt()
         return cls(q_mu.mean(0), sd, mu_variance, kl_diag_gaussians_per_dim(q_mu, q_logvar).mean(0))
 
-    def active_units(self, threshold: float = 1e-2) -> int:
+    def active_units(self, threshold: float = ACTIVE_VARIANCE) -> int:
         """Latents whose posterior mean moves with x: mu_variance > threshold; see `active_units`."""
         return int((self.mu_variance > threshold).sum())
 
@@ -76,7 +78,7 @@ def aggregate_posterior(model: VAE | Autoencoder, x: Tensor, *, batch_size: int 
     return AggregatePosterior(code.mean(0), variance.sqrt(), variance, torch.zeros_like(variance))
 
 
-def active_units(model: VAE | Autoencoder, x: Tensor, *, threshold: float = 1e-2) -> int:
+def active_units(model: VAE | Autoencoder, x: Tensor, *, threshold: float = ACTIVE_VARIANCE) -> int:
     """Latents whose posterior mean moves with x: var_x(q_mu_j) > threshold.
 
     Args:

@@ -9,22 +9,24 @@ from functools import partial
 from typing import Any, Literal, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_helpers import objectives
 from vae_helpers.data import PIXELS, Batches, Images, TwoViews, load_mnist, random_affine, to_grey, two_views
 from vae_helpers.evaluation import class_probs, clustering, evaluate_terms
+from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
 from vae_helpers.experiments import m1
-from vae_helpers.experiments.run import Keeping, Run, check_choices, train
+from vae_helpers.experiments.run import Keeping, Run, check_choices, checkpoint_file, train
 from vae_helpers.likelihoods import Bernoulli
 from vae_helpers.models import GMVAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
 from vae_helpers.objectives import Terms
 from vae_helpers.priors import MixturePrior
 from vae_helpers.training import Budget, GradientStep, fit, pick_device
+from vae_helpers.training.checkpoint import check_usable
+from vae_helpers.training.updates import Objective
 
 X_DIM, N_CLASSES = 784, 10
-ACTIVE_VARIANCE = 1e-2  # of a code that carries information (Burda et al. 2016)
 START_STEPS = {  # of the stages of `start_from_codes`
     Budget.SMOKE: {"vae": 15, "classifier": 15, "nets": 15},
     Budget.QUICK: {"vae": 1500, "classifier": 500, "nets": 500},
@@ -104,10 +106,11 @@ def run(
         ``test_usage_entropy`` (nats, at most log K), and in nats per example ``test_unlabelled_bound``,
         ``test_log_px``, ``test_kl`` (of z, averaged over q(y | x)) and ``test_entropy`` (of q(y | x)). A start from
         codes adds the accuracies of its stages, ``start_codes_accuracy_percent`` and
-        ``start_classifier_accuracy_percent``.
+        ``start_classifier_accuracy_percent``; its time is not in ``seconds``, and resuming goes through it again.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: for settings out of range. CheckpointError: as `training.fit`, before a start from codes.
+        KeyboardInterrupt: at Ctrl-C during a start from codes, which keeps nothing.
     """
     check_choices(config)
     if config.n_components < 2:
@@ -116,6 +119,8 @@ def run(
     config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=15, quick=1500, full=10_000))
     images = load_mnist() if images is None else images
     images = images.validation(config.validation) if config.validation else images
+    if (folder := keeping.get("folder")) is not None:
+        check_usable(checkpoint_file(folder), resume=keeping.get("resume", False))
     device = pick_device()
     torch.manual_seed(seed)
     model = build(config).to(device)
@@ -179,11 +184,11 @@ def start_from_codes(
 
     device = next(model.parameters()).device
     steps = START_STEPS[budget]
-    settings: dict[str, Any] = {"progress": progress, "log_every": min(50, *steps.values())}
     options: dict[str, Any] = {"batch_size": config.batch_size, "seed": seed, "device": device}
     vae = m1.build(m1.M1Config(z_dim=config.z_dim)).to(device)
+    stage = partial(_stage, progress=progress)
     plain = Batches(images.x_train, transform=PIXELS["dynamic"], **options)
-    fit(vae, plain, objectives.elbo, steps=steps["vae"], bf16=config.bf16, title="VAE", **settings)
+    stage(vae, plain, objectives.elbo, steps=steps["vae"], bf16=config.bf16, title="VAE")
     with torch.inference_mode():
         codes = torch.cat([vae.encode(to_grey(chunk.to(device)))[0] for chunk in images.x_train.split(5000)])
     active = codes.var(0) > ACTIVE_VARIANCE
@@ -198,12 +203,18 @@ def start_from_codes(
     yield "codes", cluster_of_codes
     taught = torch.from_numpy(mixture.predict_proba(codes.numpy())).float()
     moved = TaughtBatches(images.x_train, taught, transform=_moved(images), **options)
-    fit(model, moved, imitation, steps=steps["classifier"], bf16=config.bf16, title="classifier", **settings)
+    stage(model, moved, imitation, steps=steps["classifier"], bf16=config.bf16, title="classifier")
     yield "classifier", lambda x: class_probs(model, x).argmax(-1)
     model.net.requires_grad_(False)
-    update = update_for(config, model)
-    fit(model, batches(config, images, seed=seed, device=device), update=update, steps=steps["nets"], **settings)
+    beside = batches(config, images, seed=seed, device=device)
+    stage(model, beside, update=update_for(config, model), steps=steps["nets"], title="other nets")
     model.net.requires_grad_(True)
+
+
+def _stage(model: nn.Module, batches: Batches, objective: Objective | None = None, **settings: Any) -> None:
+    """`training.fit` without a checkpoint, which Ctrl-C leaves as an exception."""
+    if fit(model, batches, objective, log_every=min(50, settings["steps"]), **settings).interrupted:
+        raise KeyboardInterrupt
 
 
 class TaughtBatches(Batches):

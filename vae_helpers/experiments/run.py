@@ -126,7 +126,7 @@ def train(
         evaluate=evaluate,
         eval_every=max(config.steps // 20, 1),
         log_every=min(50, config.steps),
-        checkpoint=folder / "checkpoint.pt" if folder else None,
+        checkpoint=checkpoint_file(folder) if folder else None,
         checkpoint_every=checkpoint_every,
         resume=resume,
         config={"study": study, "seed": seed, **_without_steps(config)},
@@ -144,6 +144,11 @@ def train(
     if folder is not None:
         run.save(folder)
     return run
+
+
+def checkpoint_file(folder: Path) -> Path:
+    """Where a run folder keeps its checkpoint."""
+    return folder / "checkpoint.pt"
 
 
 def check_choices(config: Any) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 
-class Likelihood(nn.Module):
+class Likelihood(nn.Module, ABC):
     """Base class; ``n_params`` is the number of decoder outputs per data dimension."""
 
     n_params = 1
 
+    @abstractmethod
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
         """log p(x | z) from decoder output ``out`` (..., n_params*D); x (..., D) -> (...), nats, not reduced."""
-        raise NotImplementedError
 
     def log_mass(self, x: Tensor, out: Tensor) -> Tensor:
         """log P(8-bit level of x | z), the density integrated over the level's bin: see `likelihoods.levels`.
@@ -28,10 +30,10 @@ class Likelihood(nn.Module):
         """
         raise ValueError(f"{type(self).__name__} gives grey levels no probability; its value is not comparable")
 
+    @abstractmethod
     def mean(self, out: Tensor) -> Tensor:
         """E[x | z], (..., D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, out: Tensor) -> Tensor:
         """One draw of x given z, (..., D)."""
-        raise NotImplementedError

@@ -77,6 +77,15 @@ def check_writable(path: Path) -> None:
         raise CheckpointError(f"cannot write {path}: {error.strerror}. Choose another folder.") from error
 
 
+def check_usable(path: Path, *, resume: bool) -> None:
+    """Raise CheckpointError now if ``path`` holds a run that is not to go on, or cannot be written."""
+    if path.exists() and not resume:
+        raise CheckpointError(
+            f"{path} exists already. Pass resume=True (--resume) to go on from it, or choose another folder."
+        )
+    check_writable(path)
+
+
 def load(path: Path, *, config: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
     """Read a checkpoint and check that it belongs to this model and this configuration.
 

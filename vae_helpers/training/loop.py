@@ -82,14 +82,10 @@ def fit(
         assert objective is not None
         update = GradientStep(model, objective, lr=lr, bf16=bf16, compiled=compiled)
     run = _Run(update, batches, History(), checkpoint, dict(config or {}))
-    if checkpoint is not None and checkpoint.exists():
-        if not resume:
-            raise checkpoints.CheckpointError(
-                f"{checkpoint} exists already. Pass resume=True (--resume) to go on from it, or choose another folder."
-            )
-        run.load()
     if checkpoint is not None:
-        checkpoints.check_writable(checkpoint)
+        checkpoints.check_usable(checkpoint, resume=resume)
+        if checkpoint.exists():
+            run.load()
     device = next(model.parameters()).device
     step_fn = CapturedStep(run.step) if device.type == "cuda" else run.step
     bar = Progress(steps, start=run.at, enabled=progress, title=title)
