@@ -194,7 +194,7 @@ def _parts(images: Images, *, seed: int = 0, labels: Any = "all", **settings: An
     split = m2.label_split(config, images, seed=seed)
     torch.manual_seed(seed)
     model = m2.build(config)
-    view = m2.View.of(config, torch.device("cpu"))
+    view = m2.view_of(config, torch.device("cpu"))
     return model, m2.batches(config, images, split, view, seed=seed), m2.update_for(config, model, split)
 
 

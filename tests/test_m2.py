@@ -11,6 +11,7 @@ from vae_helpers import objectives
 from vae_helpers.data import DataError, draw_label_split, load_label_split, load_mnist
 from vae_helpers.evaluation import accuracy, class_probs, probe_accuracy
 from vae_helpers.experiments import m2
+from vae_helpers.experiments.m1_features import View
 from vae_helpers.experiments.released import released_names
 from vae_helpers.likelihoods import Bernoulli
 from vae_helpers.models import ADGM, VAE, Classifier
@@ -224,8 +225,8 @@ class Pixels(nn.Module):
 @pytest.mark.parametrize("model", ["m2", "m1_m2"])
 def test_training_sees_fresh_binary_pixels_and_measuring_sees_their_mean(images, monkeypatch, model):
     m1 = VAE(Pixels(1e-9), nn.Identity(), Bernoulli(), StandardNormal(784))
-    monkeypatch.setattr(m2, "m1_of", lambda config: m1)
-    view, x, n = m2.View.of(m2.M2Config(model=model), torch.device("cpu")), images.x_test[:1], 2000
+    monkeypatch.setattr(m2, "load_m1", lambda name: m1)
+    view, x, n = m2.view_of(m2.M2Config(model=model), torch.device("cpu")), images.x_test[:1], 2000
     grey = x[0] / 255
     torch.testing.assert_close(view.measured(x)[0], grey)
     torch.manual_seed(0)
@@ -237,8 +238,8 @@ def test_training_sees_fresh_binary_pixels_and_measuring_sees_their_mean(images,
 
 def test_features_of_an_m1_are_sampled_in_training_and_their_mean_is_measured(images, monkeypatch):
     m1 = VAE(Pixels(2.0), nn.Identity(), Bernoulli(), StandardNormal(784))
-    monkeypatch.setattr(m2, "m1_of", lambda config: m1)
-    view, x = m2.View.of(m2.M2Config(model="m1_m2"), torch.device("cpu")), torch.zeros(2000, 784, dtype=torch.uint8)
+    monkeypatch.setattr(m2, "load_m1", lambda name: m1)
+    view, x = m2.view_of(m2.M2Config(model="m1_m2"), torch.device("cpu")), torch.zeros(2000, 784, dtype=torch.uint8)
     assert torch.equal(view.measured(x), torch.zeros(2000, 784))
     torch.manual_seed(0)
     trained = view.trained(x)
@@ -317,7 +318,7 @@ def test_a_split_file_takes_the_place_of_the_drawn_split(images, tmp_path):
 def test_no_example_loses_or_keeps_its_label_wrongly(images):
     config = m2.M2Config(n_labels=50, batch_size=3950)
     split = m2.label_split(config, images, seed=4)
-    view = m2.View(lambda x: x.float(), lambda x: x.float())
+    view = View(lambda x: x.float(), lambda x: x.float())
     stream = m2.batches(config, images, split, view, seed=0)
     (x, y), x_unlabelled = stream.take(stream.draw())
     assert len(x) == config.labelled_batch_size < 50
@@ -332,7 +333,7 @@ def test_no_example_loses_or_keeps_its_label_wrongly(images):
 
 def test_a_labelled_batch_is_never_larger_than_the_labels_there_are(images):
     config = m2.M2Config(n_labels=10, labelled_batch_size=64)
-    view = m2.View.of(config, torch.device("cpu"))
+    view = m2.view_of(config, torch.device("cpu"))
     stream = m2.batches(config, images, m2.label_split(config, images, seed=0), view, seed=0)
     (x, y), _ = stream.take(stream.draw())
     assert sorted(y.tolist()) == list(range(10))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from vae_helpers import objectives
 from vae_helpers.data import (
-    PIXELS,
     Batches,
     Images,
     LabelledBatches,
@@ -25,22 +23,20 @@ from vae_helpers.data import (
     draw_label_split,
     load_label_split,
     load_mnist,
-    to_grey,
 )
-from vae_helpers.distributions import sample_normal
-from vae_helpers.evaluation import Accuracy, accuracy, evaluate_terms
+from vae_helpers.evaluation import accuracy, evaluate_terms
 from vae_helpers.experiments.m1 import fixed_pixels
+from vae_helpers.experiments.m1_features import X_DIM, View, load_m1, run_svm
 from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.likelihoods import Bernoulli, GaussianPerPixel
-from vae_helpers.models import ADGM, M2, VAE, Classifier
+from vae_helpers.models import ADGM, M2, Classifier
 from vae_helpers.nets import MLP, JointMLP
 from vae_helpers.priors import StandardNormal
-from vae_helpers.training import Budget, CheckpointError, GradientStep, History, SemiSupervisedStep, pick_device
-from vae_helpers.training.budget import describe_device
+from vae_helpers.training import Budget, CheckpointError, GradientStep, SemiSupervisedStep, pick_device
 
 N_CLASSES = 10
 NAMES = {"classifier": "supervised-only", "m1_svm": "M1 + SVM", "m2": "M2", "m1_m2": "M1 + M2", "adgm": "ADGM"}
-X_DIM = 784
+
 STEPS = {
     "classifier": {"smoke": 40, "quick": 1000, "full": 3000},
     "m2": {"smoke": 15, "quick": 1000, "full": 8000},
@@ -113,7 +109,7 @@ def build(config: M2Config) -> Classifier:
     if config.model == "m1_svm":
         raise ValueError("m1_svm is a support vector machine on an M1's features, with no net to build; use run")
     on_features = config.model == "m1_m2"
-    x_dim = m1_of(config).z_dim if on_features else X_DIM
+    x_dim = load_m1(config.m1).z_dim if on_features else X_DIM
     mlp = partial(MLP, h_dims=config.h_dims, activation=config.activation)
 
     def joint(in_dims: list[int], *, out_dim: int) -> JointMLP:
@@ -178,14 +174,14 @@ def run(
         _keep(split, folder / "split.json", images)
     device = pick_device()
     torch.manual_seed(seed)
-    view = View.of(config, device)
+    view = view_of(config, device)
     n_test = 200 if budget is Budget.SMOKE else len(images.x_test)
     x_test, y_test = images.x_test[:n_test].to(device), images.y_test[:n_test].to(device)
     data = f"{images.source}; dynamic binarisation, accuracy on grey levels"
     labelled = images.x_train[split.labelled].to(device), images.y_train[split.labelled].to(device)
     if config.model == "m1_svm":
         test = x_test, y_test
-        return _run_svm(config, view, labelled, test, seed=seed, budget=budget, data=data, folder=folder)
+        return run_svm(config, view, labelled, test, seed=seed, budget=budget, data=data, folder=folder)
     model = build(config).to(device)
 
     def accuracies(model: Any) -> dict[str, float]:
@@ -236,46 +232,11 @@ def label_split(config: M2Config, images: Images, *, seed: int) -> LabelSplit:
     return draw_label_split(images.y_train, n_labels=config.n_labels, seed=seed, n_classes=N_CLASSES)
 
 
-@dataclass(frozen=True)
-class View:
-    """What a method sees of uint8 pixels (B, 784): pixels or the features of an M1.
-
-    Args:
-        trained: for training, with fresh binarisation (and a fresh sample of the features).
-        measured: for measuring accuracy, from grey levels (and the mean of the features).
-    """
-
-    trained: Callable[[Tensor], Tensor]
-    measured: Callable[[Tensor], Tensor]
-
-    @classmethod
-    def of(cls, config: M2Config, device: torch.device) -> View:
-        """The view of one configuration."""
-        if config.model not in ("m1_m2", "m1_svm"):
-            return cls(PIXELS["dynamic"], to_grey)
-        m1 = m1_of(config).to(device).requires_grad_(False)
-
-        def trained(x: Tensor) -> Tensor:
-            return sample_normal(*m1.encode(PIXELS["dynamic"](x)))
-
-        def measured(x: Tensor) -> Tensor:
-            return m1.encode(to_grey(x))[0]
-
-        return cls(trained, measured)
-
-
-def m1_of(config: M2Config) -> VAE:
-    """The released M1 whose features are used.
-
-    Raises:
-        KeyError: for an unknown name. ValueError: for a released model that is no VAE of MNIST.
-    """
-    from vae_helpers.experiments.released import load_released
-
-    model = load_released(config.m1).model
-    if not isinstance(model, VAE) or not model.encoder.in_dim == X_DIM:
-        raise ValueError(f"m1={config.m1!r} is no VAE of MNIST digits")
-    return model
+def view_of(config: M2Config, device: torch.device) -> View:
+    """What the configured method sees: pixels, or the features of its M1."""
+    if config.model in ("m1_m2", "m1_svm"):
+        return View.of_features(load_m1(config.m1).to(device))
+    return View.of_pixels()
 
 
 def batches(config: M2Config, images: Images, split: LabelSplit, view: View, *, seed: int) -> Stream:
@@ -316,42 +277,3 @@ def unlabelled_objective(config: M2Config) -> Callable[[Any, Tensor], objectives
             return partial(objectives.unlabelled_top, n_exact=config.n_exact)
         case "gumbel":
             return partial(objectives.unlabelled_sampled, temperature=config.temperature)
-
-
-def _svm(config: M2Config) -> Any:
-    """A support vector machine; C is chosen by cross-validation on the labelled examples alone."""
-    from sklearn.model_selection import GridSearchCV
-    from sklearn.svm import SVC
-
-    return GridSearchCV(SVC(kernel=config.svm_kernel), {"C": [0.1, 1.0, 10.0, 100.0]}, cv=5)
-
-
-def _run_svm(
-    config: M2Config,
-    view: View,
-    labelled: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    *,
-    seed: int,
-    budget: Budget,
-    data: str,
-    folder: Path | None,
-) -> Run:
-    began = time.perf_counter()
-    with torch.inference_mode():
-        features = [view.measured(x).cpu().numpy() for x in (labelled[0], test[0])]
-    y_labelled, y_test = (y.cpu().numpy() for y in (labelled[1], test[1]))
-    model = _svm(config).fit(features[0], y_labelled)
-    seconds = time.perf_counter() - began
-    found = Accuracy.of(torch.from_numpy(model.predict(features[1]) == y_test))
-    metrics = {
-        "test_accuracy_percent": found.percent,
-        "test_accuracy_standard_error_percent": found.standard_error,
-        "labelled_accuracy_percent": 100 * float((model.predict(features[0]) == y_labelled).mean()),
-        "svm_C": float(model.best_params_["C"]),
-    }
-    hardware = describe_device(torch.device("cpu"))
-    run = Run("m2", config, seed, budget, data, hardware, seconds, 0, metrics, model, History())
-    if folder is not None:
-        run.save(folder)
-    return run
