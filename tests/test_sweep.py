@@ -18,6 +18,7 @@ import torch
 
 from vae_helpers.__main__ import main
 from vae_helpers.experiments import STUDIES
+from vae_helpers.experiments import grid as grids
 from vae_helpers.experiments import sweep as sweeps
 from vae_helpers.experiments.gaussians import GaussiansConfig
 from vae_helpers.experiments.run import run_folder
@@ -539,7 +540,7 @@ def test_a_grid_that_is_none(grid, seeds, expected):
     ],
 )
 def test_values_have_the_type_of_their_setting(word, expected):
-    ((key, values),) = sweeps.parse_grid("gaussians", [word]).items()
+    ((key, values),) = grids.parse_grid("gaussians", [word]).items()
     assert key == word.partition("=")[0].replace("-", "_")
     assert values == expected
     assert [type(value) for value in values] == [type(value) for value in expected]
@@ -551,14 +552,14 @@ def test_values_have_the_type_of_their_setting(word, expected):
     ("text", "expected"), [("0..4", [0, 1, 2, 3, 4]), ("3..3", [3]), ("0,2,5", [0, 2, 5]), ("7", [7]), ("5,1", [5, 1])]
 )
 def test_seeds(text, expected):
-    assert sweeps.parse_seeds(text) == expected
+    assert grids.parse_seeds(text) == expected
 
 
 def test_one_run_has_one_folder_however_its_values_are_kept():
     def made(grid, seeds=(0,)):
         return sweeps.cells("gaussians", grid, seeds=seeds, budget=Budget.SMOKE)
 
-    typed = made(sweeps.parse_grid("gaussians", ["beta=1,2", "z_dim=2", "h_dims=4x3"]), [0, 1])
+    typed = made(grids.parse_grid("gaussians", ["beta=1,2", "z_dim=2", "h_dims=4x3"]), [0, 1])
     assert made({"beta": [1, 2], "z_dim": [2], "h_dims": [[4, 3]]}, range(2)) == typed
     assert made({"beta": np.linspace(1, 2, 2), "z_dim": np.array([2]), "h_dims": [(4, 3)]}, np.arange(2)) == typed
     assert {type(cell.config.z_dim) for cell in made({"z_dim": np.array([2])})} == {int}

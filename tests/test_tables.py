@@ -7,7 +7,7 @@ import pytest
 
 from vae_helpers.__main__ import main
 from vae_helpers.experiments import STUDIES, released
-from vae_helpers.experiments import sweep as sweeps
+from vae_helpers.experiments import grid as grids
 from vae_helpers.experiments.tables import load_curves, load_table, means, release_table, released_tables, sweep_command
 
 
@@ -60,7 +60,7 @@ def test_the_command_of_a_table_is_understood_by_the_sweep(folder):
     release_table("conditional/toy", written(folder, rows(seed=[3, 5, 3, 5])))
     words = load_table("conditional/toy").attrs["command"].split()
     assert words[words.index("--seeds") + 1] == "3,5"
-    grid = sweeps.parse_grid("conditional", words[words.index("--grid") + 1 :])
+    grid = grids.parse_grid("conditional", words[words.index("--grid") + 1 :])
     assert grid == {"x_var": [1.0, 0.1], "bf16": [True]}
 
 
@@ -150,7 +150,7 @@ def test_every_released_table_belongs_to_a_study_and_tells_its_command(monkeypat
         assert words[3:5] == ["sweep", name.split("/")[0]]
         defaults = STUDIES[words[4]].config()
         if "--grid" in words:
-            grid = sweeps.parse_grid(words[4], words[words.index("--grid") + 1 :])
+            grid = grids.parse_grid(words[4], words[words.index("--grid") + 1 :])
             assert all(hasattr(defaults, key) for key in grid)
         assert (table["budget"] == "full").all()
         assert not any("+" in commit for commit in table["commit"])  # each run made by committed code

@@ -98,14 +98,15 @@ def sweep(
         scheduler: address of a running Dask scheduler (tcp://host:8786) instead.
         out: the table, as CSV; default: STUDY/sweep.csv in runs/ (or VAE_RUNS).
     """
+    from vae_helpers.experiments import grid as grids
     from vae_helpers.experiments import sweep as sweeps
 
-    values = sweeps.parse_grid(study, grid)
+    values = grids.parse_grid(study, grid)
     path = out or Path(os.environ.get("VAE_RUNS", "runs")) / study / "sweep.csv"
     table = sweeps.sweep(
         study,
         values,
-        seeds=sweeps.parse_seeds(seeds),
+        seeds=grids.parse_seeds(seeds),
         budget=budget,
         workers=workers,
         scheduler=scheduler,

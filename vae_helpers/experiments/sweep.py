@@ -9,9 +9,8 @@ import json
 import logging
 import multiprocessing
 import threading
-import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from vae_helpers.experiments.grid import study_defaults
 from vae_helpers.experiments.run import run_folder
 from vae_helpers.training import Budget
 from vae_helpers.training.checkpoint import atomic_write, check_writable
@@ -133,7 +133,7 @@ def cells(study: str, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int]
     Raises:
         ValueError: for an unknown study or setting, a setting without a list of values, no seeds, or a run named twice.
     """
-    defaults = _defaults(study, grid)
+    defaults = study_defaults(study, grid)
     for key, values in grid.items():
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
             raise ValueError(f"{key!r} needs a list of values ({key}=a,b,c), got {values!r}")
@@ -150,41 +150,6 @@ def cells(study: str, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int]
     return list(found.values())
 
 
-def parse_grid(study: str, words: Sequence[str]) -> dict[str, list[Any]]:
-    """``["key=a,b", ...]`` -> typed values; a tuple is written 300x300.
-
-    Raises:
-        ValueError: for an unknown study or setting, a word without "=" or a value that the setting cannot take.
-    """
-    grid: dict[str, list[Any]] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals or key in grid:
-            raise ValueError(f"--grid {word!r}: write each setting once, as key=a,b,c")
-        grid[key] = [_typed(study, key, value.strip()) for value in text.split(",") if value.strip()]
-    return grid
-
-
-def parse_seeds(text: str) -> list[int]:
-    """``0..4`` (both ends) or ``0,2,5`` -> seeds.
-
-    Raises:
-        ValueError: for anything else, or an empty range.
-    """
-    try:
-        if ".." in text:
-            first, last = (int(end) for end in text.split(".."))
-            seeds = list(range(first, last + 1))
-        else:
-            seeds = [int(word) for word in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--seeds {text!r}: write 0..4 (both ends included) or 0,2,5") from None
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds {text!r} names no seeds, or one of them twice")
-    return seeds
-
-
 def summary(table: pd.DataFrame, metric: str, *, by: Sequence[str]) -> pd.DataFrame:
     """Mean, standard deviation over seeds and n of one metric for each combination of settings.
 
@@ -198,42 +163,12 @@ def summary(table: pd.DataFrame, metric: str, *, by: Sequence[str]) -> pd.DataFr
     return finished.groupby(list(by), sort=False)[metric].agg(mean="mean", sd="std", n="count")
 
 
-def _defaults(study: str, keys: Iterable[str]) -> Any:
-    """The default settings of a study that must exist and have these keys."""
-    from vae_helpers.experiments import STUDIES
-
-    if study not in STUDIES:
-        raise ValueError(f"unknown study {study!r}; choose one of {', '.join(STUDIES)}")
-    defaults = STUDIES[study].config()
-    known = [field.name for field in dataclasses.fields(defaults)]
-    for key in keys:
-        if key not in known:
-            raise ValueError(f"{study} has no setting {key!r}; it has {', '.join(known)}")
-    return defaults
-
-
 def _like(default: Any, value: Any) -> Any:
     """A value from numpy, a list or a whole number as the setting keeps it: one run, one folder."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(default, float) and type(value) is int:
         return float(value)
     return tuple(value) if isinstance(value, list) else value
-
-
-def _typed(study: str, key: str, text: str) -> Any:
-    import tyro
-
-    defaults = _defaults(study, [key])
-    kind = type(getattr(defaults, key))
-    words = {bool: [text.capitalize()], tuple: [] if text == "()" else text.split("x")}.get(kind, [text])
-    arguments, options = [f"--{key.replace('_', '-')}", *words], (tyro.conf.FlagConversionOff,)
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            return getattr(tyro.cli(type(defaults), args=arguments, config=options), key)
-    except SystemExit:
-        hint = typing.get_type_hints(type(defaults))[key]
-        expected = hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing.")
-        raise ValueError(f"--grid {key}={text}: {text!r} is no value of {key}, which is {expected}") from None
 
 
 def _run_cell(cell: Cell) -> dict[str, Any]:
