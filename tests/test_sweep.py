@@ -322,6 +322,12 @@ def test_a_cell_that_failed_is_tried_again(sweep, study_run):
     assert list(sweep({"beta": [0.5]})["status"]) == ["finished"]
 
 
+def test_local_workers_keep_the_memory_that_the_next_step_needs(monkeypatch):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # which a user may set
+    with sweeps._client(None, 1, 1) as client:
+        assert set(client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_").values()) == {None}
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGINT for one thread on Windows")
 def test_after_ctrl_c_the_table_has_what_was_finished(sweep, study_run, tmp_path):
     run, leave = STUDIES["gaussians"].run, threading.Event()

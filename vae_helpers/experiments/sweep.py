@@ -29,6 +29,9 @@ PATIENCE = {  # with a worker that died; the 15 s of dask are too short for impo
     "distributed.deploy.lost-worker-timeout": "5 minutes",  # then it is given up
     "distributed.scheduler.no-workers-timeout": "5 minutes",  # then the cells that wait have failed
 }
+MEMORY = {  # dask makes workers return memory at once; fetching it anew took a third of a training's time
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+}
 LAST = ("seconds", "steps_done", "data_source", "hardware", "commit", "folder", "error")  # columns of the table
 STOPPED = "stopped by hand; the same sweep goes on from the last checkpoint"
 _ALONE = threading.Lock()  # torch's generator and threads belong to the whole process
@@ -203,7 +206,7 @@ def _client(scheduler: str | None, workers: int | None, n_cells: int) -> Iterato
         options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": None}
         n_workers = min(workers or CPU_COUNT, n_cells)
         with (
-            dask.config.set(PATIENCE),
+            dask.config.set(PATIENCE | MEMORY),
             LocalCluster(n_workers=n_workers, silence_logs=logging.CRITICAL, **options) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
