@@ -6,12 +6,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 
-from vae_helpers.data import load_mnist
+from vae_helpers.data import Batches, binarise, load_mnist
 from vae_helpers.evaluation import aggregate_posterior
 from vae_helpers.experiments import gaussians, load_released, m1, m2, released_names
 from vae_helpers.experiments.tables import load_table, means
+from vae_helpers.models import VAE
+from vae_helpers.objectives import elbo
 from vae_helpers.plotting import (
     CLASS_PALETTE,
     normal_grid,
@@ -22,6 +25,7 @@ from vae_helpers.plotting import (
     tile,
     use_style,
 )
+from vae_helpers.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "_images"
@@ -87,9 +91,70 @@ def analogies() -> None:
     plt.close(ax.figure)
 
 
+def components_walk() -> None:
+    """A GIF: a closed walk from mean to mean of the components that hold the most test digits."""
+    model = load_released("m1/gmvae_k500").model
+    x = m1.fixed_pixels(load_mnist(download=False).x_test, "dynamic")
+    share = model.prior.component_probs(model.encode(x)[0]).mean(0)
+    stops = model.prior.components()[0][share.topk(20).indices]
+    part = torch.linspace(0, 1, 9)[:-1, None]
+    z = torch.cat([torch.lerp(a, b, part) for a, b in zip(stops, stops.roll(-1, 0), strict=True)])
+    frames = [tile(picture[None], (28, 28), n_columns=1) for picture in model.decode_mean(z)]
+    save_gif(frames, IMAGES / "components_walk.gif", fps=12, scale=6)
+
+
+def samples_along_training() -> None:
+    """A GIF: the same forty draws while a VAE with 500 components learns (the one figure that is trained here)."""
+    digits = load_mnist(download=False)
+    torch.manual_seed(0)
+    model, frames = m1.build(m1.M1Config(prior="mixture")), []
+
+    def look(model: VAE) -> dict[str, float]:
+        torch.manual_seed(0)  # training goes on from its own random state
+        frames.append(tile(model.decode_mean(model.prior.sample(40)), digits.shape, n_columns=8))
+        return {}
+
+    batches = Batches(digits.x_train, batch_size=100, seed=0, transform=binarise)
+    fit(model, batches, elbo, steps=3000, evaluate=look, eval_every=100, progress=False)
+    save_gif(frames, IMAGES / "samples_along_training.gif", fps=6, scale=1)
+
+
 def results_tables() -> str:
     """The README's tables of released results, in Markdown."""
-    return "\n\n".join([bounds_table(), accuracy_table(), conditional_table()])
+    return "\n\n".join([bounds_table(), priors_table(), clusters_table(), accuracy_table(), conditional_table()])
+
+
+def priors_table() -> str:
+    """What better priors are worth at equal steps."""
+    tables = {
+        "N(0, I)": load_table("m1/by_z").query("z_dim == 20"),
+        "500 Gaussians": load_table("m1/by_k").query("n_components == 500"),
+        "VampPrior, 500 pseudo-inputs": load_table("m1/vamp"),
+    }
+    metrics = {"test_elbo_bound": "ELBO", "test_importance_log_px": "log p(x), 100 importance samples"}
+    return _markdown("prior, 20,000 steps", tables, metrics)
+
+
+def clusters_table() -> str:
+    """Clusters of digits found without labels."""
+    codes = load_table("gmvae/from_codes")
+    tables = {
+        "random weights": load_table("gmvae/from_random"),
+        "codes of a VAE": codes.query("views == 'same'"),
+        "codes of a VAE, y read from moved images": codes.query("views == 'moved'"),
+    }
+    metrics = {"test_accuracy_percent": "accuracy (Hungarian), %:.1f", "test_nmi": "NMI:.3f", "test_ari": "ARI:.3f"}
+    return _markdown("ten clusters without labels, start from", tables, metrics)
+
+
+def _markdown(title: str, tables: dict[str, pd.DataFrame], metrics: dict[str, str]) -> str:
+    """One row a table of runs, mean ± sd over seeds."""
+    headings = [heading.partition(":")[0] for heading in metrics.values()]
+    lines = [f"| {title} | {' | '.join(headings)} |", "|---|" + "---|" * len(headings)]
+    for name, table in tables.items():
+        row = means(table.assign(all=name), metrics, by=["all"]).iloc[0]
+        lines.append(f"| {name} | " + " | ".join(f"{row[h]} (n = {row['n']})" for h in headings) + " |")
+    return "\n".join(lines)
 
 
 def conditional_table() -> str:
@@ -153,5 +218,7 @@ if __name__ == "__main__":
         overview()
         walk()
         analogies()
+        components_walk()
+    samples_along_training()
     write_table()
     print("wrote", ", ".join(f"{path.name} ({path.stat().st_size // 1024} KiB)" for path in sorted(IMAGES.iterdir())))

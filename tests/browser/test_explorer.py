@@ -1,6 +1,6 @@
 """The slider panels in a real browser: JupyterLab in Chromium, driven by Playwright (make test-browser).
 
-The tests open notebooks 00 and 05 on a fresh server, run them and move a control as a person would. The
+The tests open notebooks 00, 05 and 06 on a fresh server, run them and move a control as a person would. The
 picture is compared through a canvas, because its address changes with every frame.
 """
 
@@ -214,6 +214,27 @@ def test_one_button_and_one_slider_move_two_models_side_by_side(browser, lab):
                 page.keyboard.press("ArrowRight")
 
         changes(page, picture, press)
+
+
+def test_a_component_a_draw_from_it_and_a_slider_change_the_picture(browser, lab):
+    selectors = [".noUi-handle", ".latent-picture"]
+    with run_through(browser, lab, "06_priors_and_bounds.ipynb", until=selectors, screenshot="components.png") as page:
+        picture = page.locator(".latent-picture")
+        picture.scroll_into_view_if_needed()
+        page.wait_for_timeout(2000)
+
+        def press(handle):
+            page.locator(".noUi-handle").nth(handle).focus()
+            for _ in range(5):
+                page.keyboard.press("ArrowRight")
+
+        component, latent = 1, 2  # the first control chooses the digit
+        told = page.get_by_text("of the examples")
+        before = told.inner_text()
+        changes(page, picture, lambda: press(component))
+        assert told.inner_text() != before
+        changes(page, picture, page.get_by_role("button", name="Draw from it").click)
+        changes(page, picture, lambda: press(latent))
 
 
 def _wait_until(condition, seconds=60.0):
