@@ -130,6 +130,7 @@ def priors_table() -> str:
         "N(0, I)": load_table("m1/by_z").query("z_dim == 20"),
         "500 Gaussians": load_table("m1/by_k").query("n_components == 500"),
         "VampPrior, 500 pseudo-inputs": load_table("m1/vamp"),
+        "VampPrior, 500-500 units, z = 40, falling step size": load_table("m1/best"),
     }
     metrics = {"test_elbo_bound": "ELBO", "test_importance_log_px": "log p(x), 100 importance samples"}
     return _markdown("prior, 20,000 steps", tables, metrics)
