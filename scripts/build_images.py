@@ -166,12 +166,13 @@ def conditional_table() -> str:
         "test_kl": "KL, nats:.1f",
         "label_probe_percent": "label read from z, %:.1f",
     }
-    headings = [heading.partition(":")[0] for heading in metrics.values()]
-    lines = [f"| conditional VAE | {' | '.join(headings)} |", "|---|" + "---|" * len(headings)]
-    for name, setting in (("x_var", "x_var"), ("placement", "label in"), ("repeats", "copies of the label")):
-        for value, row in means(load_table(f"conditional/{name}"), metrics, by=[name]).iterrows():
-            lines.append(f"| {setting}: {value} | " + " | ".join(f"{row[h]} (n = {row['n']})" for h in headings) + " |")
-    return "\n".join(lines)
+    settings = {"x_var": "x_var", "placement": "label in", "repeats": "copies of the label"}
+    tables = {
+        f"{title}: {value}": rows
+        for name, title in settings.items()
+        for value, rows in load_table(f"conditional/{name}").groupby(name, sort=False)
+    }
+    return _markdown("conditional VAE", tables, metrics)
 
 
 def accuracy_table() -> str:
