@@ -16,7 +16,16 @@ from vae_helpers.evaluation import importance_log_px
 from vae_helpers.likelihoods import Bernoulli, Gaussian
 from vae_helpers.models import VAE
 from vae_helpers.nets import MLP
-from vae_helpers.priors import DiagonalGaussian, Mixture, MixturePrior, Prior, StandardNormal, VampPrior
+from vae_helpers.priors import (
+    DiagonalGaussian,
+    FactorMarginals,
+    Mixture,
+    MixturePrior,
+    Prior,
+    SmoothedUniform,
+    StandardNormal,
+    VampPrior,
+)
 
 K, Z = 4, 3  # components and latents of the mixtures below
 WEIGHTS = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -672,3 +681,91 @@ def test_a_bound_teaches_the_encoder_of_a_vampprior_as_a_prior_too(bound):
     through_p = torch.autograd.grad(components.components(), list(components._shared[0].parameters()), by_components)
     for whole, one, other in zip(tied, through_q, through_p, strict=True):
         torch.testing.assert_close(whole, one + other, rtol=1e-9, atol=1e-10)
+
+
+# ---- priors made of factors
+
+
+def factor_marginals():
+    circle = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [1.0, 0.0]])  # one value twice
+    return FactorMarginals([torch.tensor([[-0.9], [0.0], [0.9]]), circle], [0.2, 0.3]).double()
+
+
+def test_factor_marginals_are_a_product_of_torch_mixtures():
+    torch.manual_seed(0)
+    prior, z = factor_marginals(), torch.randn(4, 5, 3, dtype=torch.float64)
+    line, circle = prior.codes_0, prior.codes_1
+    expected = sum(
+        MixtureSameFamily(
+            Categorical(logits=torch.zeros(len(codes), dtype=torch.float64)), Independent(Normal(codes, sd), 1)
+        ).log_prob(part)
+        for codes, sd, part in ((line, 0.2, z[..., :1]), (circle, 0.3, z[..., 1:]))
+    )
+    torch.testing.assert_close(prior.log_prob(z), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_draws_of_factor_marginals_have_its_moments():
+    torch.manual_seed(0)
+    prior, n = factor_marginals(), 40_000
+    z = prior.sample(n)
+    assert z.shape == (n, 3)
+    variance = torch.tensor([0.54 + 0.04, 0.75 - 0.0625 + 0.09, 0.25 - 0.0625 + 0.09], dtype=torch.float64)
+    assert ((z.mean(0) - torch.tensor([0, 0.25, 0.25])).abs() < 6 * (variance / n).sqrt()).all()
+    assert (z.var(0) / variance - 1).abs().max() < 0.05
+
+
+def test_the_smoothed_uniform_is_a_density_uniform_inside_and_gaussian_at_its_ends():
+    prior = SmoothedUniform(1, half_width=1.0, sd=0.05).double()
+    z = torch.linspace(-2, 2, 40_001, dtype=torch.float64)[:, None]
+    log_p = prior.log_prob(z)
+    assert abs(torch.trapezoid(log_p.exp(), z[:, 0]).item() - 1) < 1e-6
+    inside = z[:, 0].abs() < 0.7
+    torch.testing.assert_close(log_p[inside], torch.full_like(log_p[inside], -math.log(2)), rtol=0, atol=1e-8)
+    cdf = Normal(0.0, 0.05).cdf
+    near = z[(z[:, 0].abs() > 0.8) & (z[:, 0].abs() < 1.2)]
+    written = ((cdf(near + 1) - cdf(near - 1)) / 2).log()[:, 0]
+    torch.testing.assert_close(prior.log_prob(near), written, rtol=1e-6, atol=1e-6)
+
+
+def test_the_smoothed_uniform_pulls_back_what_is_far_outside_and_leaves_alone_what_is_inside():
+    prior = SmoothedUniform(3, sd=0.01)
+    z = torch.tensor([[0.5, -3.0, 3.0]], requires_grad=True)
+    value = prior.log_prob(z)
+    (gradient,) = torch.autograd.grad(value.sum(), z)
+    assert value.isfinite().all()
+    assert gradient[0, 0] == 0
+    torch.testing.assert_close(gradient[0, 1:], torch.tensor([2.0, -2.0]) / 0.01**2, rtol=1e-2, atol=0)
+
+
+def test_the_kl_of_a_narrow_posterior_to_a_uniform_has_the_value_of_the_write_up():
+    """9.583 nats a latent for sd 1e-4 / 3 on [-1, 1], wherever the mean is."""
+    torch.manual_seed(0)
+    prior = SmoothedUniform(5)
+    q_mu, q_logvar = 0.9 * (2 * torch.rand(200, 5) - 1), torch.full((200, 5), 2 * math.log(1e-4 / 3))
+    z = q_mu + torch.exp(0.5 * q_logvar) * torch.randn(200, 5)
+    torch.testing.assert_close(prior.kl(q_mu, q_logvar, z), torch.full((200,), 5 * 9.583), rtol=0, atol=5e-3)
+
+
+def test_draws_of_the_smoothed_uniform_have_its_moments():
+    torch.manual_seed(0)
+    z = SmoothedUniform(2, half_width=2.0, sd=0.5).sample(40_000)
+    assert z.mean(0).abs().max() < 0.05
+    assert (z.var(0) / (4 / 3 + 0.25) - 1).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SmoothedUniform(0), "z_dim must be at least 1"),
+        (lambda: SmoothedUniform(2, sd=0.0), "must be positive, got 1.0 and 0.0"),
+        (lambda: SmoothedUniform(2, half_width=-1.0), "must be positive, got -1.0"),
+        (lambda: FactorMarginals([], []), r"codes must be \(K, d\)"),
+        (lambda: FactorMarginals([torch.zeros(3)], [1.0]), r"got \[\(3,\)\]"),
+        (lambda: FactorMarginals([torch.zeros(3, 1)], [1.0, 1.0]), "sds must be 1 positive"),
+        (lambda: FactorMarginals([torch.zeros(3, 1)], [0.0]), r"got \[0.0\]"),
+        (lambda: FactorMarginals([torch.zeros(3, 1)], [1.0]).log_prob(torch.zeros(2, 2)), r"1 latents, got z of shape"),
+    ],
+)
+def test_a_prior_of_factors_that_makes_no_sense_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -144,6 +144,29 @@ def test_evaluation_runs_in_evaluation_mode_and_does_not_disturb_training():
     assert first.evaluations("random")[0].tolist() == []
 
 
+def test_evaluation_can_be_asked_for_at_steps_within_a_window_and_before_the_first():
+    plain, (model, batches) = toy(), toy()
+    history = train(
+        model, batches, steps=30, log_every=10, eval_every=20, eval_at=(0, 3, 7, 25), evaluate=lambda model: {"a": 1.0}
+    )
+    assert [row["step"] for row in history.evals] == [0, 3, 7, 20, 25, 30]
+    assert history.steps.tolist() == [3, 7, 10, 20, 25, 30]
+    whole = train(*plain, steps=30, log_every=10)
+    assert torch.equal(weights(plain[0]), weights(model))
+    means = np.array([row["loss"] for row in history.rows])
+    torch.testing.assert_close(
+        torch.tensor([(3 * means[0] + 4 * means[1] + 3 * means[2]) / 10, means[3], (means[4] + means[5]) / 2]),
+        torch.tensor(whole["loss"]),
+    )  # every step is in one row, once
+
+
+def test_a_resumed_run_does_not_evaluate_at_the_start_again(tmp_path):
+    settings = {"eval_at": (0, 5), "evaluate": lambda model: {"a": 1.0}, "checkpoint": tmp_path / "c.pt"}
+    train(*toy(), steps=10, **settings)
+    history = train(*toy(), steps=20, resume=True, **settings)
+    assert [row["step"] for row in history.evals] == [0, 5, 10, 20]
+
+
 @pytest.mark.parametrize(("eval_every", "expected"), [(10, [10, 20, 30, 35]), (20, [20, 35]), (15, [20, 30, 35])])
 def test_evaluation_comes_at_the_end_of_a_window_and_at_the_end(eval_every, expected):
     model, batches = toy()

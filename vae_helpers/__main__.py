@@ -186,16 +186,31 @@ def release(
     print(released.release(name, folders, note=note, weights=weights))
 
 
-def data(name: Annotated[Literal["mnist", "frey", "drawn-faces"], tyro.conf.Positional], check: bool = False) -> None:
+def data(
+    name: Annotated[Literal["mnist", "frey", "drawn-faces", "dsprites"], tyro.conf.Positional],
+    check: bool = False,
+    official: bool = False,
+) -> None:
     """Load a data set (fetching it if need be) and say what is there.
 
     Args:
         name: which.
-        check: also count its values.
+        check: also count its values; for dsprites, compare the drawn images with genuine ones that are at hand.
+        official: of dsprites, the official file in place of the drawn images.
     """
-    from vae_helpers.data import IMAGE_SETS, data_root
+    from vae_helpers.data import IMAGE_SETS, data_root, load_dsprites
+    from vae_helpers.data.dsprites import compare_dsprites
 
     print(f"data root: {data_root()}")
+    if official and name != "dsprites":
+        raise ValueError(f"--official is for dsprites; {name} has one source")
+    if name == "dsprites":
+        sprites = load_dsprites("official" if official else "rendered")
+        factors = ", ".join(f"{n} {size}" for n, size in zip(sprites.grid.names, sprites.grid.sizes, strict=True))
+        print(f"{sprites.name}: {sprites.source}; {sprites.grid.n_images:,} images 64x64; values of {factors}")
+        if check:
+            print(*compare_dsprites(), sep="\n")
+        return
     images = IMAGE_SETS[name]()
     print(f"{images.name}: {images.source}; images {images.shape[0]}x{images.shape[1]}")
     if check:

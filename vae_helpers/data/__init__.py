@@ -3,7 +3,10 @@
 from collections.abc import Callable
 
 from vae_helpers.data.batches import Batches, Labelled, LabelledBatches, Stream, TwoBatches, TwoStreams
+from vae_helpers.data.dsprites import load_dsprites
 from vae_helpers.data.faces import load_frey, procedural_faces
+from vae_helpers.data.factor_codes import FactorCode
+from vae_helpers.data.factors import FactorBatches, FactorGrid, FactorImages, WithFactors
 from vae_helpers.data.files import DataError, data_root, describe_root
 from vae_helpers.data.gaussians import GaussianMixture, LinearGaussian
 from vae_helpers.data.labels import LabelSplit, draw_label_split, load_label_split
@@ -23,6 +26,10 @@ __all__ = [
     "PIXELS",
     "Batches",
     "DataError",
+    "FactorBatches",
+    "FactorCode",
+    "FactorGrid",
+    "FactorImages",
     "GaussianMixture",
     "Images",
     "LabelSplit",
@@ -33,10 +40,12 @@ __all__ = [
     "TwoBatches",
     "TwoStreams",
     "TwoViews",
+    "WithFactors",
     "binarise",
     "data_root",
     "describe_root",
     "draw_label_split",
+    "load_dsprites",
     "load_frey",
     "load_label_split",
     "load_mnist",

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from vae_helpers.experiments import conditional, gaussians, gmvae, judge, m1, m2
+from vae_helpers.experiments import conditional, gaussians, gmvae, judge, m1, m2, supervised, warm_start
 from vae_helpers.experiments.released import Released, load_released, released_names
 from vae_helpers.experiments.run import Run
 
@@ -49,6 +49,18 @@ STUDIES = {
         conditional.ConditionalConfig,
         conditional.build,
         conditional.run,
+    ),
+    "supervised": Study(
+        "dSprites: encoder and decoder taught apart by the true factors (notebook 07)",
+        supervised.SupervisedConfig,
+        supervised.build,
+        supervised.run,
+    ),
+    "warm_start": Study(
+        "dSprites: unsupervised learning from the supervised solution or from random weights (notebook 07)",
+        warm_start.WarmStartConfig,
+        warm_start.build,
+        warm_start.run,
     ),
 }
 

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
@@ -66,7 +66,7 @@ class Run:
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and then ``run.json`` into ``folder``, each atomically."""
         if isinstance(self.model, nn.Module):
-            weights = safetensors.torch.save(self.model.state_dict())
+            weights = safetensors.torch.save({k: v.contiguous() for k, v in self.model.state_dict().items()})
             atomic_write(folder / "weights.safetensors", lambda file: file.write(weights))
         text = json.dumps({**self.record, "history": self.history.state_dict()}, indent=1)
         atomic_write(folder / "run.json", lambda file: file.write(text.encode()))
@@ -98,6 +98,7 @@ def train(
     data: str,
     measure: Callable[[Any], dict[str, float]],
     evaluate: Callable[[Any], dict[str, float]] | None = None,
+    eval_at: Collection[int] = (),
     folder: Path | None = None,
     resume: bool = False,
     checkpoint_every: int = 1000,
@@ -108,7 +109,8 @@ def train(
     Args:
         study, config, seed, budget, data: go into the record; config has ``steps``, ``lr``, ``bf16`` and ``compiled``.
         objective, update: one of the two, as for `training.fit`.
-        measure: the finished model -> metrics. evaluate: numbers along the way.
+        measure: the finished model -> metrics. evaluate: numbers along the way, twenty times in a run and at the
+            steps ``eval_at``.
         folder, resume, checkpoint_every, progress: see `Keeping`.
 
     Returns:
@@ -125,6 +127,7 @@ def train(
         compiled=config.compiled,
         evaluate=evaluate,
         eval_every=max(config.steps // 20, 1),
+        eval_at=eval_at,
         log_every=min(50, config.steps),
         checkpoint=checkpoint_file(folder) if folder else None,
         checkpoint_every=checkpoint_every,

@@ -1,6 +1,7 @@
 """Encoder and decoder networks. Data go in and come out flat, (..., D); images are reshaped inside."""
 
 from vae_helpers.nets.conv import ConvDecoder, ConvEncoder, ConvFeatures, CropDecoder
+from vae_helpers.nets.heads import FixedVariance
 from vae_helpers.nets.labels import FiLM, LabelEmbedding, NoLabel, RepeatedOneHot, WithLabel
 from vae_helpers.nets.mlp import ACTIVATIONS, MLP, JointMLP
 
@@ -12,6 +13,7 @@ __all__ = [
     "ConvFeatures",
     "CropDecoder",
     "FiLM",
+    "FixedVariance",
     "JointMLP",
     "LabelEmbedding",
     "NoLabel",

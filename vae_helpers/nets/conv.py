@@ -31,7 +31,8 @@ class ConvFeatures(nn.Module):
         layers: list[nn.Module] = []
         for n_in, n_out in itertools.pairwise([image_shape[0], *channels]):
             layers += [nn.Conv2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
-        self.layers = nn.Sequential(*layers)
+        # channels last is the order in which a CPU convolves faster (benchmark conv-steps)
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C*H*W) -> (B, out_dim)."""
@@ -70,8 +71,10 @@ class ConvEncoder(nn.Module):
         return torch.relu(self.hidden_layer(self.conv(x)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C*H*W) -> (B, out_dim)."""
-        return self.head(self.hidden(x))
+        """x (B, C*H*W) -> (B, out_dim); the last layer is float32 under bf16 too, whose codes would be coarse."""
+        hidden = self.hidden(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(hidden.to(self.head.weight.dtype))
 
 
 class ConvDecoder(nn.Module):
@@ -103,11 +106,12 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = []
         for n_in, n_out in itertools.pairwise(widths):
             layers += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
-        self.deconv = nn.Sequential(*layers[:-1])
+        self.deconv = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (..., Z) -> (..., C*H*W)."""
-        flat = self.stem(z.reshape(-1, z.shape[-1]))
+        """z (..., Z) -> (..., C*H*W); the linear layers are float32 under bf16 too, which would make codes coarse."""
+        with torch.autocast(z.device.type, enabled=False):
+            flat = self.stem(z.reshape(-1, z.shape[-1]))
         return self.deconv(flat.reshape(-1, *self.grid)).reshape(*z.shape[:-1], -1)
 
 

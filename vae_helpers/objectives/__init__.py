@@ -25,6 +25,7 @@ from vae_helpers.objectives.semi_supervised import (
     unlabelled_sampled,
     unlabelled_top,
 )
+from vae_helpers.objectives.supervised import supervised
 
 __all__ = [
     "Terms",
@@ -39,6 +40,7 @@ __all__ = [
     "labelled",
     "log_weights",
     "reconstruction",
+    "supervised",
     "total_loss",
     "unlabelled",
     "unlabelled_sampled",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ def fit(
     update: Update | None = None,
     evaluate: Callable[[Any], dict[str, float]] | None = None,
     eval_every: int = 1000,
+    eval_at: Collection[int] = (),
     log_every: int = 50,
     checkpoint: Path | None = None,
     checkpoint_every: int = 1000,
@@ -59,6 +60,7 @@ def fit(
         update: instead of ``objective``: a hook that does a whole step itself.
         evaluate: called with the model every ``eval_every`` steps and at the end, in evaluation mode,
             without gradients and with the random state put back; returns numbers by name.
+        eval_at: further steps after which it is called; 0 is before the first step.
         log_every: steps a row of the history averages over; also how often losses are checked.
         checkpoint: file to write every ``checkpoint_every`` steps (at a multiple of ``log_every``) and at the end.
         resume: go on from ``checkpoint`` if it exists. config: saved in it and compared on resuming.
@@ -90,7 +92,9 @@ def fit(
     step_fn = CapturedStep(run.step) if device.type == "cuda" else run.step
     bar = Progress(steps, start=run.at, enabled=progress, title=title)
     ring: Tensor | None = None
-    seconds, resumed_at = run.history.seconds, run.at
+    seconds, flushed_at = run.history.seconds, run.at
+    if run.at == 0 and 0 in eval_at and evaluate is not None:
+        run.evaluate(evaluate)
     began = time.perf_counter()
     model.train()
     with _interrupt_at_step_boundary() as interrupt:
@@ -103,13 +107,14 @@ def fit(
             run.at += 1
             stopping = interrupt.is_set()
             done = run.at == steps or stopping
-            if run.at % log_every and not done:
+            if run.at % log_every and not done and run.at not in eval_at:
                 continue
             n = (run.at - 1) % log_every + 1
-            first = max(run.at - n, resumed_at) - (run.at - n)  # a run may start inside a window
+            first = max(run.at - n, flushed_at) - (run.at - n)  # a row may start inside a window
+            flushed_at = run.at
             run.flush(ring[first:n], seconds + time.perf_counter() - began)
             saving = checkpoint is not None and (done or _crossed(run.at, checkpoint_every, log_every))
-            evaluating = evaluate is not None and (done or _crossed(run.at, eval_every, log_every))
+            evaluating = evaluate is not None and (done or run.at in eval_at or _crossed(run.at, eval_every, log_every))
             if saving or evaluating:
                 paused = time.perf_counter()
                 if evaluating and evaluate is not None:

@@ -1,0 +1,265 @@
+"""dSprites studies: supervised learning by the true factors, and unsupervised learning that begins there."""
+
+import dataclasses
+import itertools
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from vae_helpers import objectives
+from vae_helpers.data import FactorImages
+from vae_helpers.experiments import sprites, supervised, warm_start
+from vae_helpers.experiments.run import run_folder
+from vae_helpers.experiments.sprites import CODES, measure_codes
+from vae_helpers.experiments.supervised import SupervisedConfig
+from vae_helpers.experiments.warm_start import WarmStartConfig
+from vae_helpers.likelihoods import Bernoulli
+from vae_helpers.models import VAE
+from vae_helpers.nets import MLP, FixedVariance
+from vae_helpers.priors import SmoothedUniform, StandardNormal
+from vae_helpers.training import Budget
+
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
+SMOKE = {"seed": 0, "budget": Budget.SMOKE, "progress": False}
+
+
+def weights(module):
+    return torch.cat([value.detach().flatten() for value in module.state_dict().values()])
+
+
+class Oracle(nn.Module):
+    """Codes written in the first pixels: a perfect encoder of images made by `told`."""
+
+    def __init__(self, z_dim):
+        super().__init__()
+        self.z_dim = z_dim
+
+    def forward(self, x):
+        return 2 * x[:, : self.z_dim] - 1
+
+
+def told(code):
+    """Images whose first pixels are the code, on [0, 1]."""
+
+    def render(classes):
+        x = torch.zeros(len(classes), 20)
+        x[:, : code.z_dim] = (code.of(classes) + 1) / 2
+        return x
+
+    return FactorImages("told", "a test", (1, 4, 5), code.grid, render, white=1)
+
+
+# ---- parts
+
+
+def test_a_fixed_variance_is_the_same_for_every_input_and_saved():
+    torch.manual_seed(0)
+    net, sd = MLP(4, (), 3), torch.tensor([0.1, 1.0, 2.0])
+    encoder = FixedVariance(net, sd)
+    x = torch.randn(5, 4)
+    q_mu, q_logvar = encoder(x).chunk(2, dim=-1)
+    assert torch.equal(q_mu, net(x))
+    torch.testing.assert_close(q_logvar.mul(0.5).exp(), sd.expand(5, 3))
+    assert "q_logvar" in encoder.state_dict()
+    assert not encoder.q_logvar.requires_grad
+    for bad in (torch.tensor([0.1, 0.0]), torch.tensor(0.1), torch.tensor([-1.0])):
+        with pytest.raises(ValueError, match="positive numbers"):
+            FixedVariance(net, bad)
+
+
+def test_the_supervised_objective_is_two_log_likelihoods_that_do_not_meet():
+    torch.manual_seed(0)
+    sd = torch.tensor([0.5, 0.2])
+    model = VAE(FixedVariance(MLP(6, (4,), 2), sd), MLP(2, (4,), 6), Bernoulli(), StandardNormal(2))
+    x, z = torch.bernoulli(torch.full((7, 6), 0.5)), torch.randn(7, 2)
+    terms = objectives.supervised(model, x, z)
+    pixels = torch.distributions.Bernoulli(logits=model.decode(z)).log_prob(x).sum(-1)
+    codes = torch.distributions.Normal(model.encode(x)[0], sd).log_prob(z).sum(-1)
+    torch.testing.assert_close(terms["log_px"], pixels)
+    torch.testing.assert_close(terms["log_qz"], codes)
+    torch.testing.assert_close(terms["loss"], -(pixels + codes))
+    for term, (mine, other) in {
+        "log_px": (model.decoder, model.encoder),
+        "log_qz": (model.encoder, model.decoder),
+    }.items():
+        model.zero_grad()
+        terms[term].sum().backward(retain_graph=True)
+        assert all(p.grad.abs().sum() > 0 for p in mine.parameters())
+        assert all(p.grad is None or p.grad.abs().sum() == 0 for p in other.parameters())
+    for bad in (z[:5], torch.randn(7, 3)):
+        with pytest.raises(ValueError, match=r"z must be \(7, 2\)"):
+            objectives.supervised(model, x, bad)
+
+
+# ---- what a code does to the pictures
+
+
+@pytest.mark.parametrize("name", ["line", "circle"])
+def test_a_perfect_encoder_has_no_error_and_all_codes_are_one(name):
+    code = CODES[name]
+    images = told(code)
+    torch.manual_seed(0)
+    encoder = FixedVariance(Oracle(code.z_dim), torch.full((code.z_dim,), 1e-6))
+    model = VAE(encoder, MLP(code.z_dim, (8,), 20), Bernoulli(), SmoothedUniform(code.z_dim)).eval()
+    found = measure_codes(model, code, images, code.grid.sample(300))
+    for latent in code.latents:
+        assert found[f"rmse_{latent}"] < 1e-6
+        assert found[f"r2_{latent}"] > 0.9999
+    for other in ("mean", "mended"):
+        assert abs(found[f"{other}_code_log_px"] - found["true_code_log_px"]) < 1e-3
+    assert abs(found["test_log_px"] - found["true_code_log_px"]) < 1e-3
+    assert abs(found["test_elbo_bound"] - (found["test_log_px"] - found["test_kl"])) < 1e-6
+
+
+def test_an_error_of_orientation_is_found_there_and_mended():
+    """The encoder always answers orientation 0: its error is the sd of the factor, and only that is mended."""
+    code = CODES["line"]
+
+    class Upright(Oracle):
+        def forward(self, x):
+            z = super().forward(x).clone()
+            z[:, 2] = 0
+            return z
+
+    torch.manual_seed(0)
+    decoder = MLP(5, (), 20)
+    with torch.no_grad():
+        decoder[0].weight.normal_(std=3)
+    encoder = FixedVariance(Upright(5), torch.full((5,), 1e-6))
+    model = VAE(encoder, decoder, Bernoulli(), SmoothedUniform(5)).eval()
+    classes = code.grid.sample(4000)
+    found = measure_codes(model, code, told(code), classes)
+    sd = code.of(classes)[:, 2].std(unbiased=False).item()
+    turned = (code.of(classes)[:, 2] ** 2).mean().sqrt().item()
+    assert abs(found["rmse_orientation"] - turned) < 1e-4
+    assert abs(turned - sd) < 0.02
+    assert abs(found["r2_orientation"]) < 0.01
+    assert found["r2_x"] > 0.9999
+    assert abs(found["mended_code_log_px"] - found["true_code_log_px"]) < 1e-3
+    assert abs(found["mean_code_log_px"] - found["true_code_log_px"]) > 0.1
+    shapes = classes[:, 1].bincount() / len(classes)
+    for metric in ("mean_code_log_px", "true_code_log_px"):
+        by_shape = torch.tensor([found[f"{metric}_{shape}"] for shape in ("square", "ellipse", "heart")])
+        assert abs((shapes * by_shape).sum().item() - found[metric]) < 1e-4
+    squares = torch.tensor([found[f"rmse_orientation_{shape}"] ** 2 for shape in ("square", "ellipse", "heart")])
+    assert abs((shapes * squares).sum().sqrt().item() - found["rmse_orientation"]) < 1e-4
+
+
+# ---- studies
+
+
+@pytest.mark.parametrize("code", ["line", "circle"])
+def test_supervised_learning_runs_and_can_be_built_again(code):
+    run = supervised.run(SupervisedConfig(code=code, steps=12, batch_size=16), **SMOKE)
+    assert run.steps == 12
+    assert run.model.z_dim == CODES[code].z_dim
+    again = supervised.build(run.config)
+    again.load_state_dict(run.model.state_dict())
+    classes = CODES[code].grid.sample(20)
+    x = sprites.images_of("rendered").pixels(classes)
+    assert torch.equal(again.eval().encode(x)[0], run.model.encode(x)[0])
+    first, last = run.history["log_px"][0], run.metrics["true_code_log_px"]
+    assert last > first + 50  # one window of history, and the model after it: it learns
+
+
+@pytest.fixture(scope="module")
+def taught():
+    torch.manual_seed(0)
+    return supervised.build(SupervisedConfig()).eval()
+
+
+def pictures(n):
+    return sprites.images_of("rendered").pixels(CODES["line"].grid.sample(n))
+
+
+@pytest.mark.parametrize(
+    ("sd", "prior"),
+    [*itertools.product(("tiny", "mle", "two_steps", "learned"), ("uniform",)), ("tiny", "marginals"),
+     ("learned", "mixture"), ("learned", "standard")],
+)  # fmt: skip
+def test_every_setting_of_a_warm_start_has_a_finite_loss_and_gradient(taught, sd, prior):
+    model = warm_start.build(WarmStartConfig(sd=sd, prior=prior))
+    warm_start.begin_at(model, taught, torch.full((5,), 0.1) if sd in ("mle", "learned") else None)
+    terms = objectives.elbo(model, pictures(4))
+    terms["loss"].mean().backward()
+    assert all(value.isfinite().all() for value in terms.values())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="sd='mle' is that of a supervised encoder"):
+        warm_start.build(WarmStartConfig(start="random", sd="mle"))
+    with pytest.raises(ValueError, match="unknown prior 'flat'; choose one of uniform, marginals, mixture, standard"):
+        warm_start.run(WarmStartConfig(prior="flat"), **SMOKE)
+    with pytest.raises(ValueError, match="unknown code 'square'; choose one of line, circle"):
+        supervised.build(SupervisedConfig(code="square"))
+
+
+@pytest.mark.parametrize("sd", ["tiny", "mle", "two_steps", "learned"])
+def test_a_warm_start_begins_as_the_supervised_model(taught, sd):
+    x = pictures(10)
+    model = warm_start.build(WarmStartConfig(sd=sd))
+    given = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]) if sd in ("mle", "learned") else None
+    warm_start.begin_at(model, taught, given)
+    q_mu, q_logvar = model.eval().encode(x)
+    torch.testing.assert_close(q_mu, taught.encode(x)[0])
+    expected = {"tiny": torch.full((5,), 1e-4 / 3), "two_steps": 2 * CODES["line"].steps()}.get(sd, given)
+    torch.testing.assert_close(q_logvar.mul(0.5).exp(), expected.expand(10, 5))
+    assert torch.equal(weights(model.decoder), weights(taught.decoder))
+
+
+def test_the_line_ends_at_both_models_and_the_history_holds_the_snapshots(taught):
+    config = WarmStartConfig(steps=36, lr=1e-3, batch_size=8)
+    run = warm_start.run(config, supervised_model=taught, **SMOKE)
+    assert [row["step"] for row in run.history.evals][:1] == [0]
+    assert 35 in [row["step"] for row in run.history.evals]
+    classes = sprites.draw(sprites.images_of("rendered"), 100, seed=0, device=torch.device("cpu"))[:50]
+    x = sprites.images_of("rendered").pixels(classes)
+    begin = warm_start.build(config)
+    warm_start.begin_at(begin, taught, None)
+    for name, model in (("line_000", begin.eval()), ("line_100", run.model)):
+        assert run.metrics[name] == pytest.approx(warm_start.negative_bound(model, x, seed=0), rel=1e-5)
+    assert run.metrics["line_000"] > run.metrics["line_050"] > run.metrics["line_100"]
+    start = measure_codes(begin, CODES["line"], sprites.images_of("rendered"), classes)
+    assert run.history.evals[0]["true_code_log_px"] == pytest.approx(start["true_code_log_px"], rel=1e-5)
+
+
+def test_gradient_lengths_are_those_of_autograd_and_do_not_depend_on_the_batch():
+    torch.manual_seed(0)
+    encoder = FixedVariance(MLP(6, (4,), 2), torch.tensor([1e-6, 1e-6]))
+    model = VAE(encoder, MLP(2, (4,), 6), Bernoulli(), StandardNormal(2))
+    x = torch.bernoulli(torch.full((30, 6), 0.5))
+    found = warm_start.gradient_lengths(model, x, seed=0)
+    assert all(p.grad is None for p in model.parameters())
+    torch.manual_seed(0)
+    loss = objectives.elbo(model, x)["loss"].mean()
+    for name, module in (("encoder", model.encoder), ("decoder", model.decoder)):
+        parameters = list(module.parameters())
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
+        expected = torch.stack([g.square().sum() for g in gradients]).sum().sqrt().item()
+        assert found[f"gradient_{name}"] == pytest.approx(expected, rel=1e-3)
+        pieces = warm_start.gradient_lengths(model, x, seed=0, batch_size=7)[f"gradient_{name}"]
+        assert pieces == pytest.approx(expected, rel=1e-3)  # codes have next to no noise here
+
+
+def test_a_warm_start_finds_its_supervised_run_or_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_RUNS", str(tmp_path))
+    monkeypatch.setattr(warm_start, "SupervisedConfig", partial(SupervisedConfig, steps=2, batch_size=4))
+    config = WarmStartConfig(steps=2, batch_size=4)
+    first = warm_start.run(config, **SMOKE)
+    folder = run_folder("supervised", SupervisedConfig(steps=2, batch_size=4), 0, Budget.SMOKE)
+    assert (folder / "run.json").exists()
+    trained = []
+    monkeypatch.setattr(supervised, "run", lambda *args, **kwargs: trained.append(args))
+    second = warm_start.run(config, **SMOKE)
+    assert trained == []
+    assert torch.equal(weights(first.model), weights(second.model))
+
+
+def test_a_random_start_asks_for_no_supervised_run_and_its_metrics_have_names_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_RUNS", str(tmp_path))
+    run = warm_start.run(WarmStartConfig(start="random", steps=2, batch_size=4), **SMOKE)
+    assert not (tmp_path / "supervised").exists()
+    assert not run.metrics.keys() & {field.name for field in dataclasses.fields(WarmStartConfig)}

@@ -1,0 +1,104 @@
+"""What the studies on dSprites share: nets, codes, and what a code does to the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vae_helpers.data import FactorCode, FactorImages, load_dsprites
+from vae_helpers.data.dsprites import GRID, SHAPE, SHAPES
+from vae_helpers.distributions import sample_normal
+from vae_helpers.likelihoods import Bernoulli
+from vae_helpers.models import VAE
+from vae_helpers.nets import ConvDecoder, ConvEncoder, FixedVariance
+from vae_helpers.priors import Prior
+
+CodeName = Literal["line", "circle"]
+Source = Literal["rendered", "official"]
+CODES = {"line": FactorCode(GRID), "circle": FactorCode(GRID, circular=("orientation",))}
+TINY_SD = 1e-4 / 3  # of q(z | x) in the write-up
+
+
+@cache
+def images_of(source: Source) -> FactorImages:
+    """dSprites, opened once; see `load_dsprites`."""
+    return load_dsprites(source)
+
+
+def build_vae(prior: Prior, sd: Tensor | None) -> VAE:
+    """Convolutional encoder and decoder of 64x64 binary images, 32-32-64-64 channels and 128 hidden units.
+
+    Args:
+        prior: p(z). sd: fixed standard deviations of q(z | x), (Z,); None for an encoder that gives its own.
+    """
+    net = ConvEncoder(SHAPE, 2 * prior.z_dim if sd is None else prior.z_dim)
+    encoder: nn.Module = net if sd is None else FixedVariance(net, sd)
+    return VAE(encoder, ConvDecoder(prior.z_dim, SHAPE), Bernoulli(), prior)
+
+
+def draw(images: FactorImages, n: int, *, seed: int, device: torch.device) -> Tensor:
+    """Classes of ``n`` images, independent of any training stream, (n, F)."""
+    return images.grid.sample(n, generator=torch.Generator().manual_seed(1_000_003 + seed)).to(device)
+
+
+@torch.inference_mode()
+def measure_codes(
+    model: VAE, code: FactorCode, images: FactorImages, classes: Tensor, *, batch_size: int = 500
+) -> dict[str, float]:
+    """The bound, and where its reconstruction term comes from.
+
+    Args:
+        model: in evaluation mode; its latents are those of ``code``. classes: of the images to use, (N, F).
+
+    Returns:
+        nats per image: ``test_elbo_bound``, ``test_log_px``, ``test_kl`` (z drawn from q(z | x));
+        ``true_code_log_px``, ``mean_code_log_px`` (of the mean m(x)) and ``mended_code_log_px`` (m(x) with the true
+        orientation), also ``..._square``, ``..._ellipse`` and ``..._heart``; on the scale of the code ``rmse_LATENT``
+        and ``rmse_orientation_SHAPE`` (over both latents of a circular one, root mean squared length), and
+        ``r2_LATENT`` = 1 - mse / variance, of the latent taken as it is.
+    """
+    rows: dict[str, list[Tensor]] = {}
+    orientation = code.latents_of("orientation")
+    for part in classes.split(batch_size):
+        x, z = images.pixels(part), code.of(part)
+        q_mu, q_logvar = model.encode(x)
+        sampled = sample_normal(q_mu, q_logvar)
+        mended = q_mu.clone()
+        mended[:, orientation] = z[:, orientation]
+        found = {name: _log_px(model, x, at) for name, at in _codes(z, q_mu, mended, sampled).items()}
+        found |= {"kl": model.prior.kl(q_mu, q_logvar, sampled), "squared_error": (q_mu - z) ** 2, "z": z}
+        for name, value in found.items():
+            rows.setdefault(name, []).append(value.cpu())
+    values = {name: torch.cat(parts).double() for name, parts in rows.items()}
+    log_px, kl = values["sampled"], values["kl"]
+    metrics = {"test_elbo_bound": log_px - kl, "test_log_px": log_px, "test_kl": kl}
+    shape = classes[:, images.grid.names.index("shape")].cpu()
+    for name in ("true", "mean", "mended"):
+        metrics[f"{name}_code_log_px"] = values[name]
+        metrics |= {f"{name}_code_log_px_{word}": values[name][shape == k] for k, word in enumerate(SHAPES)}
+    numbers = {name: value.mean().item() for name, value in metrics.items()}
+    squared, variance = values["squared_error"], values["z"].var(0, unbiased=False)
+    for j, latent in enumerate(code.latents):
+        numbers[f"rmse_{latent}"] = squared[:, j].mean().sqrt().item()
+        numbers[f"r2_{latent}"] = (1 - squared[:, j].mean() / variance[j]).item()
+    turned = squared[:, orientation].sum(1)
+    for k, word in enumerate(SHAPES):
+        numbers[f"rmse_orientation_{word}"] = turned[shape == k].mean().sqrt().item()
+    return numbers
+
+
+def _codes(z: Tensor, q_mu: Tensor, mended: Tensor, sampled: Tensor) -> dict[str, Tensor]:
+    return {"true": z, "mean": q_mu, "mended": mended, "sampled": sampled}
+
+
+def _log_px(model: VAE, x: Tensor, z: Tensor) -> Tensor:
+    return model.likelihood.log_prob(x, model.decode(z))
+
+
+def rmse_of(metrics: dict[str, float], latents: Sequence[str]) -> Tensor:
+    """The most likely fixed standard deviations of q(z | x): the root mean squared errors of the means, (Z,)."""
+    return torch.tensor([metrics[f"rmse_{latent}"] for latent in latents])
