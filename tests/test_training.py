@@ -145,14 +145,15 @@ def test_evaluation_runs_in_evaluation_mode_and_does_not_disturb_training():
 
 
 def test_evaluation_can_be_asked_for_at_steps_within_a_window_and_before_the_first():
-    plain, (model, batches) = toy(), toy()
+    model, batches = toy()
     history = train(
         model, batches, steps=30, log_every=10, eval_every=20, eval_at=(0, 3, 7, 25), evaluate=lambda model: {"a": 1.0}
     )
     assert [row["step"] for row in history.evals] == [0, 3, 7, 20, 25, 30]
     assert history.steps.tolist() == [3, 7, 10, 20, 25, 30]
-    whole = train(*plain, steps=30, log_every=10)
-    assert torch.equal(weights(plain[0]), weights(model))
+    plain, batches = toy()
+    whole = train(plain, batches, steps=30, log_every=10)
+    assert torch.equal(weights(plain), weights(model))
     means = np.array([row["loss"] for row in history.rows])
     torch.testing.assert_close(
         torch.tensor([(3 * means[0] + 4 * means[1] + 3 * means[2]) / 10, means[3], (means[4] + means[5]) / 2]),
