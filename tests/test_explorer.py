@@ -8,13 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_helpers.experiments import conditional, m1, m2
+from vae_helpers.data import FactorCode, FactorGrid
+from vae_helpers.experiments import conditional, m1, m2, sprites, supervised
 from vae_helpers.experiments.conditional import ConditionalConfig
 from vae_helpers.experiments.m1 import M1Config
 from vae_helpers.experiments.m2 import M2Config
+from vae_helpers.experiments.supervised import SupervisedConfig
 from vae_helpers.explorer import (
     ComparisonExplorer,
     ComponentExplorer,
+    FactorExplorer,
     LabelExplorer,
     LatentExplorer,
     LatentPad,
@@ -264,3 +267,48 @@ def test_choosing_a_component_shows_its_mean_and_the_button_draws_from_it(x, pri
 def test_components_need_a_mixture(x):
     with pytest.raises(ValueError, match="prior is StandardNormal, no mixture"):
         ComponentExplorer(build(4), x, shape=(28, 28))
+
+
+# ---- known factors
+
+
+def factor_models(code, names=("a", "b")):
+    torch.manual_seed(0)
+    return {name: supervised.build(SupervisedConfig(code=code)).eval() for name in names}
+
+
+@pytest.mark.parametrize("code", ["line", "circle"])
+def test_factor_sliders_show_the_true_picture_beside_the_decoders(code):
+    models, images = factor_models(code), sprites.images_of("rendered")
+    explorer = FactorExplorer(models, images, sprites.CODES[code])
+    assert [slider.description for slider in explorer.sliders] == ["shape", "scale", "orientation", "x", "y"]
+    values = [0.9, -0.9, 0.3, 0.5, -0.02]
+    explorer.move_to(values)
+    nearest = explorer.nearest([slider.value for slider in explorer.sliders])
+    assert nearest.tolist() == [[0, 2, 0, 26, 24, 15]]
+    with torch.inference_mode():
+        pictures = explorer._picture(values)
+    z = sprites.CODES[code].at(torch.tensor([values]))
+    with torch.inference_mode():
+        true = images.pixels(nearest)
+        expected = [true, *(model.decode_mean(z) for model in models.values())]
+        again = [model.decode_mean(model.encode(true)[0]) for model in models.values()]
+    for row, column, x in [*((0, c, x) for c, x in enumerate(expected)), *((1, c + 1, x) for c, x in enumerate(again))]:
+        found = pictures[67 * row : 67 * row + 64, 67 * column : 67 * column + 64]
+        torch.testing.assert_close(torch.as_tensor(found), 1 - x.view(64, 64), rtol=0, atol=1e-5)
+    before = explorer.image.value
+    explorer.sliders[3].value = -0.9
+    assert explorer.image.value != before
+    explorer.reset.click()
+    assert explorer.nearest([slider.value for slider in explorer.sliders]).tolist() == [[0, 1, 3, 20, 16, 16]]
+
+
+def test_factor_sliders_need_models_of_the_code():
+    images = sprites.images_of("rendered")
+    with pytest.raises(ValueError, match="at least one model"):
+        FactorExplorer({}, images, sprites.CODES["line"])
+    with pytest.raises(ValueError, match="a has 5 latents, the code 6: shape, scale, orientation_cos"):
+        FactorExplorer(factor_models("line"), images, sprites.CODES["circle"])
+    other = FactorCode(FactorGrid(("a", "b"), (2, 3)))
+    with pytest.raises(ValueError, match=r"the code is for \('a', 'b'\), the images have \('colour', 'shape'"):
+        FactorExplorer(factor_models("line"), images, other)

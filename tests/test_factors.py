@@ -137,6 +137,16 @@ def test_a_circular_factor_lies_on_a_circle_and_ends_where_it_begins():
     torch.testing.assert_close(code.steps()[1:], torch.full((2,), 0.9 * math.sqrt(2)))
 
 
+@pytest.mark.parametrize("circular", [(), ("turn",), ("shape", "turn")])
+def test_codes_between_the_grid_agree_with_those_on_it(circular):
+    code = FactorCode(GRID, circular=circular)
+    classes = GRID.classes_of(torch.arange(15))
+    torch.testing.assert_close(code.at(GRID.scaled(classes)[:, 1:]), code.of(classes), rtol=0, atol=1e-6)
+    halfway = code.at(torch.tensor([[0.45, 0.0]]))
+    assert halfway.shape == (1, code.z_dim)
+    assert halfway[0, 0] == 0.45 or "shape" in circular
+
+
 def test_the_code_of_dsprites_is_that_of_its_factors():
     grid = load_dsprites().grid
     code = FactorCode(grid)

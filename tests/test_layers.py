@@ -21,7 +21,7 @@ ALLOWED = {
         "distributions", "priors", "likelihoods", "nets", "models", "objectives", "data", "training", "evaluation",
     },
     "plotting": set(),
-    "explorer": {"plotting", "models", "evaluation", "priors"},
+    "explorer": {"plotting", "models", "evaluation", "priors", "data"},
     "doctor": {"data", "training"},
     "__main__": {"experiments", "data", "training", "doctor"},
     "__init__": set(),

@@ -237,6 +237,7 @@ def plot_traversals(
     *,
     row_labels: Sequence[str],
     values: Sequence[float],
+    unit: str = "standard deviations from the mean code",
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
@@ -244,7 +245,7 @@ def plot_traversals(
 
     Args:
         images: (rows*columns, D), row by row. shape: see `tile`. row_labels: such as "z3  KL 4.1".
-        values: of the columns, in standard deviations. title: of the axes. ax: drawn into.
+        values: of the columns. unit: of the values. title: of the axes. ax: drawn into.
 
     Returns:
         the Axes.
@@ -253,7 +254,7 @@ def plot_traversals(
     ax = plot_grid(
         images, shape, n_columns=len(values), row_labels=row_labels, column_labels=labels, title=title, ax=ax
     )
-    ax.set_xlabel("standard deviations from the mean code")
+    ax.set_xlabel(unit)
     ax.xaxis.set_label_position("bottom")
     return ax
 

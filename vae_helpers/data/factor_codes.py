@@ -80,6 +80,17 @@ class FactorCode:
         tables = _values(self, classes.device)
         return torch.cat([table[classes[:, f]] for f, table in zip(self.grid.varying, tables, strict=True)], dim=1)
 
+    def at(self, values: Tensor) -> Tensor:
+        """The codes of values between those of the grid; scaled, one a varying factor, (N, V) -> (N, Z)."""
+        parts = []
+        for f, value in zip(self.grid.varying, values.unbind(1), strict=True):
+            if self.grid.names[f] in self.circular:
+                angle = math.pi * (value / SCALED_MAX + 1)
+                parts += [SCALED_MAX * angle.cos(), SCALED_MAX * angle.sin()]
+            else:
+                parts.append(value)
+        return torch.stack(parts, dim=1)
+
 
 @cache
 def _values(code: FactorCode, device: torch.device) -> tuple[Tensor, ...]:
