@@ -106,7 +106,7 @@ def test_a_perfect_encoder_has_no_error_and_all_codes_are_one(name):
     found = measure_codes(model, code, images, code.grid.sample(300))
     for latent in code.latents:
         assert found[f"rmse_{latent}"] < 1e-6
-        assert found[f"r2_{latent}"] > 0.9999
+        assert found[f"direct_r2_{latent}"] > 0.9999
     for other in ("mean", "mended"):
         assert abs(found[f"{other}_code_log_px"] - found["true_code_log_px"]) < 1e-3
     assert abs(found["test_log_px"] - found["true_code_log_px"]) < 1e-3
@@ -135,8 +135,8 @@ def test_an_error_of_orientation_is_found_there_and_mended():
     turned = (code.of(classes)[:, 2] ** 2).mean().sqrt().item()
     assert abs(found["rmse_orientation"] - turned) < 1e-4
     assert abs(turned - sd) < 0.02
-    assert abs(found["r2_orientation"]) < 0.01
-    assert found["r2_x"] > 0.9999
+    assert abs(found["direct_r2_orientation"]) < 0.01
+    assert found["direct_r2_x"] > 0.9999
     assert abs(found["mended_code_log_px"] - found["true_code_log_px"]) < 1e-3
     assert abs(found["mean_code_log_px"] - found["true_code_log_px"]) > 0.1
     shapes = classes[:, 1].bincount() / len(classes)

@@ -1,4 +1,7 @@
-"""Numbers about a trained model: bounds and log p(x) in nats per example, collapse, accuracy, samples."""
+"""Numbers about a trained model: bounds, log p(x) and total correlation in nats, collapse, accuracy, samples.
+
+Disentanglement metrics are in the package `disentanglement` below this one.
+"""
 
 from vae_helpers.evaluation.bounds import (
     Estimate,
@@ -11,6 +14,7 @@ from vae_helpers.evaluation.bounds import (
 from vae_helpers.evaluation.classification import Accuracy, accuracy, class_probs, probe_accuracy
 from vae_helpers.evaluation.clustering import Clustering, clustering
 from vae_helpers.evaluation.collapse import AggregatePosterior, active_units, aggregate_posterior
+from vae_helpers.evaluation.correlation import KLTerms, gaussian_total_correlation, kl_terms
 from vae_helpers.evaluation.samples import conditional_samples, features_of, frechet_distance
 
 __all__ = [
@@ -19,6 +23,7 @@ __all__ = [
     "Clustering",
     "Estimate",
     "ImportanceEstimate",
+    "KLTerms",
     "accuracy",
     "active_units",
     "aggregate_posterior",
@@ -29,7 +34,9 @@ __all__ = [
     "evaluate_terms",
     "features_of",
     "frechet_distance",
+    "gaussian_total_correlation",
     "importance_log_px",
+    "kl_terms",
     "probe_accuracy",
     "quadrature_log_px",
 ]

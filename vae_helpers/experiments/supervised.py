@@ -75,7 +75,7 @@ def run(
         images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
 
     Returns:
-        a `Run` with the metrics of `sprites.measure_codes`.
+        a `Run` with the metrics of `sprites.measure_codes` and `sprites.measure_metrics`.
 
     Raises:
         ValueError: for a setting out of range. DataError: if the official file is wanted and cannot be had.
@@ -89,7 +89,8 @@ def run(
     classes = sprites.draw(images, budget.pick(smoke=100, quick=2000, full=20_000), seed=seed, device=device)
 
     def measure(model: Any) -> dict[str, float]:
-        return sprites.measure_codes(model, code, images, classes)
+        metrics = sprites.measure_codes(model, code, images, classes)
+        return metrics | sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
 
     def evaluate(model: Any) -> dict[str, float]:
         return sprites.measure_codes(model, code, images, classes[: budget.pick(smoke=100, quick=500, full=2000)])

@@ -98,7 +98,8 @@ def run(
         supervised_model: where to start, of study ``supervised``; None for the run of the same seed, code and budget.
 
     Returns:
-        a `Run` with the metrics of `sprites.measure_codes` and, as ``start_...``, the same before the first step;
+        a `Run` with the metrics of `sprites.measure_codes` and `sprites.measure_metrics`, as ``start_...`` the first
+        of them before the first step;
         ``gradient_encoder_start``, ``..._decoder_start``, ``..._end``: lengths of the loss's gradient over 2,000
         images; ``line_000`` to ``line_100``: the negative bound at eleven points between start and end weights.
         Its history has `sprites.measure_codes` at the steps of `SNAPSHOTS` and twenty more.
@@ -133,6 +134,7 @@ def run(
     def measure(model: Any) -> dict[str, float]:
         torch.manual_seed(seed)
         metrics = sprites.measure_codes(model, code, images, classes)
+        metrics |= sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
         x = images.pixels(classes[:n_line])
         metrics |= {f"{name}_end": value for name, value in gradient_lengths(model, x, seed=seed).items()}
         end = {name: value.clone() for name, value in model.state_dict().items()}
