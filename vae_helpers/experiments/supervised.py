@@ -26,7 +26,7 @@ class SupervisedConfig:
     """orientation as one latent from -0.9 to 0.9, or as two on a circle"""
     source: sprites.Source = "rendered"
     """images drawn by the formula, or the official file"""
-    lr: float = 5e-4
+    lr: float = 1e-3
     """Adam's step size"""
     decay: bool = True
     """let the step size fall linearly to zero over the second half of the steps"""
