@@ -167,6 +167,23 @@ def test_data_describes_and_counts(run):
     assert "train:" not in run("data", "drawn-faces")[1]
 
 
+def test_dsprites_are_described_and_compared_with_what_is_there(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_DATA", str(tmp_path))
+    monkeypatch.setenv("VAE_OFFLINE", "1")
+    code, said = run("data", "dsprites")
+    assert code == 0
+    assert "737,280 images" in said
+    assert "orientation 40" in said
+    assert "no genuine image" not in said
+    assert "no genuine image" in run("data", "dsprites", "--check")[1]
+    code, said = run("data", "dsprites", "--official")
+    assert code == 1
+    assert "VAE_OFFLINE forbids downloads" in sentence(said)
+    code, said = run("data", "mnist", "--official")
+    assert code == 1
+    assert "--official is for dsprites" in sentence(said)
+
+
 def test_data_in_a_file_is_one_sentence(run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("VAE_DATA", str(tmp_path / "file"))
