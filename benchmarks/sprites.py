@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Table, interleaved, paired_ratio
-from vae_helpers.data import FactorBatches
 from vae_helpers.experiments import sprites, supervised, warm_start
-from vae_helpers.experiments.supervised import SupervisedConfig
+from vae_helpers.experiments.supervised import CodeBatches, SupervisedConfig
 from vae_helpers.experiments.warm_start import WarmStartConfig
 from vae_helpers.training import GradientStep
 
@@ -20,11 +19,10 @@ def rendering(quick: bool) -> Table:
     """Milliseconds of drawing a batch, and of a training step with it; the share is the median over rounds."""
     config = SupervisedConfig()
     images = sprites.images_of("rendered")
-    batches = FactorBatches(images, batch_size=config.batch_size, seed=0)
+    batches = CodeBatches(sprites.CODES[config.code], images, batch_size=config.batch_size, seed=0)
     torch.manual_seed(0)
     taught: Any = supervised.build(config)
     alone: Any = warm_start.build(WarmStartConfig())
-    objective = supervised.objective_of(sprites.CODES[config.code])
 
     def repeat(act: Any) -> Any:
         def run() -> None:
@@ -36,8 +34,8 @@ def rendering(quick: bool) -> Table:
     runs = {"draw": repeat(lambda batch: None)}
     for bf16 in (True, False):
         word = "bf16" if bf16 else "float32"
-        runs[f"supervised step, {word}"] = repeat(GradientStep(taught, objective, bf16=bf16))
-        runs[f"ELBO step, {word}"] = repeat(GradientStep(alone, warm_start.objective, bf16=bf16))
+        runs[f"supervised step, {word}"] = repeat(GradientStep(taught, supervised.objective, bf16=bf16))
+        runs[f"ELBO step, {word}"] = repeat(GradientStep(alone, warm_start.elbo, bf16=bf16))
     for run in runs.values():
         run()
     seconds = interleaved(runs, rounds=3 if quick else 10)

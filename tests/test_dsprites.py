@@ -149,6 +149,13 @@ def test_wrong_pixels_are_counted_by_shape():
     assert found["heart"].tolist() == [4096]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_any_kind_of_integer_draws_the_same_picture(dtype):
+    chosen = d.GRID.sample(20, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(d.render(chosen.to(dtype)), d.render(chosen))
+    assert torch.equal(load_dsprites().pixels(chosen.to(dtype)), load_dsprites().pixels(chosen))
+
+
 # ---- errors
 
 
@@ -161,6 +168,7 @@ def test_wrong_pixels_are_counted_by_shape():
         (torch.tensor([[1, 0, 0, 0, 0, 0]]), r"colour has the values 0\.\.0, found 1"),
         (torch.zeros(2, 5, dtype=torch.int64), r"shape \(N, 6\).*got torch.int64 \(2, 5\)"),
         (torch.zeros(2, 6), r"integers.*got torch.float32"),
+        (torch.zeros(2, 6, dtype=torch.bool), r"integers.*got torch.bool"),
     ],
 )
 def test_bad_classes_are_named(bad, message):
@@ -239,6 +247,18 @@ def test_a_damaged_archive_is_refused(tmp_path):
     assert not target.exists()
 
 
+def test_a_disk_that_is_full_is_not_the_archives_fault(tmp_path, monkeypatch):
+    write_npz(tmp_path / "a.npz")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vae_helpers.data.packed._pack", full)
+    with pytest.raises(DataError, match=r"cannot be unpacked to .*No space left.* Free some space, or set VAE_DATA"):
+        unpack(tmp_path / "a.npz", tmp_path / "packed.npy", grid=SMALL, shape=(4, 4))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
 def test_a_packed_file_of_another_shape_is_refused(tmp_path):
     np.save(tmp_path / "packed.npy", np.zeros((6, 3), np.uint8))
     with pytest.raises(DataError, match=r"holds uint8 \(6, 3\), expected uint8 \(6, 2\)"):
@@ -259,17 +279,21 @@ def test_the_official_file_is_asked_for_by_name_and_its_absence_explained(tmp_pa
         load_dsprites("official", root=tmp_path)
 
 
-def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError("File not found or corrupted."), KeyboardInterrupt()])
+def test_a_download_that_is_cut_short_leaves_nothing(tmp_path, monkeypatch, error):
     import torchvision.datasets.utils
 
     def cut_short(url, root, filename, md5):
         (Path(root) / filename).write_bytes(b"half")
-        raise RuntimeError("File not found or corrupted.")
+        raise error
 
     monkeypatch.delenv("VAE_OFFLINE", raising=False)
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", cut_short)
-    with pytest.raises(DataError, match=r"cannot be downloaded .File not found or corrupted.*use the drawn images"):
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else DataError
+    with pytest.raises(expected) as said:
         load_dsprites("official", root=tmp_path)
+    if expected is DataError:
+        assert "cannot be downloaded (File not found or corrupted.). Fetch https" in str(said.value)
     assert list(tmp_path.iterdir()) == []
 
 

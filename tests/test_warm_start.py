@@ -1,7 +1,6 @@
 """dSprites studies: supervised learning by the true factors, and unsupervised learning that begins there."""
 
 import dataclasses
-import itertools
 from functools import partial
 
 import pytest
@@ -10,6 +9,7 @@ from torch import nn
 
 from vae_helpers import objectives
 from vae_helpers.data import FactorImages
+from vae_helpers.distributions import sample_normal
 from vae_helpers.experiments import sprites, supervised, warm_start
 from vae_helpers.experiments.run import run_folder
 from vae_helpers.experiments.sprites import CODES, measure_codes
@@ -176,16 +176,21 @@ def pictures(n):
 
 @pytest.mark.parametrize(
     ("sd", "prior"),
-    [*itertools.product(("tiny", "mle", "two_steps", "learned"), ("uniform",)), ("tiny", "marginals"),
-     ("learned", "mixture"), ("learned", "standard")],
+    [("tiny", "uniform"), ("tiny", "marginals"), ("tiny", "mixture"), ("tiny", "standard"), ("mle", "standard"),
+     ("two_steps", "standard"), ("learned", "standard"), ("learned", "mixture")],
 )  # fmt: skip
-def test_every_setting_of_a_warm_start_has_a_finite_loss_and_gradient(taught, sd, prior):
+def test_every_setting_of_a_warm_start_has_a_gradient_and_a_kl_of_some_nats_at_the_true_codes(taught, sd, prior):
+    torch.manual_seed(0)
     model = warm_start.build(WarmStartConfig(sd=sd, prior=prior))
     warm_start.begin_at(model, taught, torch.full((5,), 0.1) if sd in ("mle", "learned") else None)
-    terms = objectives.elbo(model, pictures(4))
-    terms["loss"].mean().backward()
-    assert all(value.isfinite().all() for value in terms.values())
+    objectives.elbo(model, pictures(4))["loss"].mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    z = CODES["line"].of(CODES["line"].grid.sample(500))
+    with torch.no_grad():
+        q_logvar = model.encode(pictures(500))[1]
+        kl = model.prior.kl(z, q_logvar, sample_normal(z, q_logvar))
+    assert 0 < kl.mean() < 80
+    assert kl.std() < 20
 
 
 def test_settings_that_make_no_sense_are_refused():
@@ -193,8 +198,9 @@ def test_settings_that_make_no_sense_are_refused():
         warm_start.build(WarmStartConfig(start="random", sd="mle"))
     with pytest.raises(ValueError, match="unknown prior 'flat'; choose one of uniform, marginals, mixture, standard"):
         warm_start.run(WarmStartConfig(prior="flat"), **SMOKE)
-    with pytest.raises(ValueError, match="unknown code 'square'; choose one of line, circle"):
-        supervised.build(SupervisedConfig(code="square"))
+    for act in (supervised.build, partial(supervised.run, **SMOKE)):
+        with pytest.raises(ValueError, match="unknown code 'square'; choose one of line, circle"):
+            act(SupervisedConfig(code="square"))
 
 
 @pytest.mark.parametrize("sd", ["tiny", "mle", "two_steps", "learned"])
@@ -205,7 +211,8 @@ def test_a_warm_start_begins_as_the_supervised_model(taught, sd):
     warm_start.begin_at(model, taught, given)
     q_mu, q_logvar = model.eval().encode(x)
     torch.testing.assert_close(q_mu, taught.encode(x)[0])
-    expected = {"tiny": torch.full((5,), 1e-4 / 3), "two_steps": 2 * CODES["line"].steps()}.get(sd, given)
+    two_steps = torch.tensor([0.3, 0.3, 3.6 / 39, 3.6 / 31, 3.6 / 31])
+    expected = {"tiny": torch.full((5,), 1e-4 / 3), "two_steps": two_steps}.get(sd, given)
     torch.testing.assert_close(q_logvar.mul(0.5).exp(), expected.expand(10, 5))
     assert torch.equal(weights(model.decoder), weights(taught.decoder))
 
@@ -213,49 +220,104 @@ def test_a_warm_start_begins_as_the_supervised_model(taught, sd):
 def test_the_line_ends_at_both_models_and_the_history_holds_the_snapshots(taught):
     config = WarmStartConfig(steps=36, lr=1e-3, batch_size=8)
     run = warm_start.run(config, supervised_model=taught, **SMOKE)
-    assert [row["step"] for row in run.history.evals][:1] == [0]
-    assert 35 in [row["step"] for row in run.history.evals]
-    classes = sprites.draw(sprites.images_of("rendered"), 100, seed=0, device=torch.device("cpu"))[:50]
-    x = sprites.images_of("rendered").pixels(classes)
+    at = [row["step"] for row in run.history.evals]
+    assert at[0] == 0
+    assert 35 in at
+    assert {"curve_factor_vae", "curve_mig", "curve_r2_x"} <= run.history.evals[0].keys()
+    classes = sprites.draw(sprites.images_of("rendered"), 100, seed=0, device=torch.device("cpu"))
+    x = sprites.images_of("rendered").pixels(classes[:50])
     begin = warm_start.build(config)
     warm_start.begin_at(begin, taught, None)
-    for name, model in (("line_000", begin.eval()), ("line_100", run.model)):
+    for name, model in (("line_0", begin.eval()), ("line_1", run.model)):
         assert run.metrics[name] == pytest.approx(warm_start.negative_bound(model, x, seed=0), rel=1e-5)
-    assert run.metrics["line_000"] > run.metrics["line_050"] > run.metrics["line_100"]
+    assert run.metrics["line_0"] > run.metrics["line_0.01"] > run.metrics["line_0.5"] > run.metrics["line_1"]
     start = measure_codes(begin, CODES["line"], sprites.images_of("rendered"), classes)
-    assert run.history.evals[0]["true_code_log_px"] == pytest.approx(start["true_code_log_px"], rel=1e-5)
+    assert run.metrics["start_true_code_log_px"] == pytest.approx(start["true_code_log_px"], rel=1e-5)
+    gradients = warm_start.squared_gradients(begin, x, seed=0)
+    assert run.metrics["gradient_decoder_start"] == pytest.approx(gradients["gradient_decoder"], rel=1e-4)
 
 
-def test_gradient_lengths_are_those_of_autograd_and_do_not_depend_on_the_batch():
+def linear(n=400):
+    """A model, and images it can be exact on: one parameter's gradient is known."""
     torch.manual_seed(0)
     encoder = FixedVariance(MLP(6, (4,), 2), torch.tensor([1e-6, 1e-6]))
     model = VAE(encoder, MLP(2, (4,), 6), Bernoulli(), StandardNormal(2))
-    x = torch.bernoulli(torch.full((30, 6), 0.5))
-    found = warm_start.gradient_lengths(model, x, seed=0)
+    return model, torch.bernoulli(torch.full((n, 6), 0.5))
+
+
+def test_the_squared_gradient_is_the_inner_product_of_two_halves():
+    model, x = linear()
+    model.decoder.requires_grad_(False)  # measured all the same, and left so
+    found = warm_start.squared_gradients(model, x, seed=0)
+    assert [p.requires_grad for p in model.decoder.parameters()] == [False] * 4
     assert all(p.grad is None for p in model.parameters())
+    model.requires_grad_(True)
     torch.manual_seed(0)
-    loss = objectives.elbo(model, x)["loss"].mean()
     for name, module in (("encoder", model.encoder), ("decoder", model.decoder)):
-        parameters = list(module.parameters())
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
-        expected = torch.stack([g.square().sum() for g in gradients]).sum().sqrt().item()
-        assert found[f"gradient_{name}"] == pytest.approx(expected, rel=1e-3)
-        pieces = warm_start.gradient_lengths(model, x, seed=0, batch_size=7)[f"gradient_{name}"]
-        assert pieces == pytest.approx(expected, rel=1e-3)  # codes have next to no noise here
+        halves = []
+        for half in x.chunk(2):
+            gradients = torch.autograd.grad(objectives.elbo(model, half)["loss"].mean(), list(module.parameters()))
+            halves.append(torch.cat([g.flatten() for g in gradients]))
+        first, second = halves
+        assert found[f"gradient_{name}"] == pytest.approx((first @ second).item(), rel=1e-3)
+        cosine = (first @ second / first.norm() / second.norm()).item()
+        assert found[f"gradient_agreement_{name}"] == pytest.approx(cosine, abs=1e-3)
+        pieces = warm_start.squared_gradients(model, x, seed=0, batch_size=37)[f"gradient_{name}"]
+        assert pieces == pytest.approx(found[f"gradient_{name}"], rel=1e-3)  # codes have next to no noise here
 
 
-def test_a_warm_start_finds_its_supervised_run_or_makes_it(tmp_path, monkeypatch):
+def test_at_an_optimum_the_squared_gradient_is_zero_within_its_noise_where_a_single_gradient_is_not():
+    """A decoder of biases only, at the means of the pixels: nothing to gain, and every batch says otherwise."""
+    torch.manual_seed(0)
+    model, x = linear(4000)
+    with torch.no_grad():
+        for module in (model.encoder.net[0], model.encoder.net[2], model.decoder[0], model.decoder[2]):
+            module.weight.zero_()
+            module.bias.zero_()
+    model.prior = SmoothedUniform(2)
+    found = torch.tensor(
+        [warm_start.squared_gradients(model, part, seed=0)["gradient_decoder"] for part in x.split(80)]
+    )
+    single = torch.tensor([6 * 0.25 / 40] * len(found))  # variance of a half's six biases
+    assert abs(found.mean().item()) < 4 * found.std().item() / len(found) ** 0.5 + 1e-3
+    assert found.mean().abs() < 0.3 * single.mean()
+
+
+def test_a_supervised_run_is_found_by_its_settings_and_asked_for_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_RUNS", str(tmp_path))
-    monkeypatch.setattr(warm_start, "SupervisedConfig", partial(SupervisedConfig, steps=2, batch_size=4))
-    config = WarmStartConfig(steps=2, batch_size=4)
-    first = warm_start.run(config, **SMOKE)
-    folder = run_folder("supervised", SupervisedConfig(steps=2, batch_size=4), 0, Budget.SMOKE)
-    assert (folder / "run.json").exists()
-    trained = []
-    monkeypatch.setattr(supervised, "run", lambda *args, **kwargs: trained.append(args))
-    second = warm_start.run(config, **SMOKE)
-    assert trained == []
-    assert torch.equal(weights(first.model), weights(second.model))
+    config = WarmStartConfig(start="supervised", steps=2, batch_size=4)
+    with pytest.raises(ValueError, match="make it first: python -m vae_helpers train supervised --code line --source"):
+        warm_start.run(config, **SMOKE)
+    short = partial(SupervisedConfig, steps=2, batch_size=4)
+    monkeypatch.setattr(warm_start, "SupervisedConfig", short)
+    folder = run_folder("supervised", short(), 0, Budget.SMOKE)
+    made = supervised.run(short(), folder=folder, **SMOKE).model
+    found = warm_start.starting_model(config, seed=0, budget=Budget.SMOKE)
+    assert torch.equal(weights(found), weights(made))
+    monkeypatch.setattr(warm_start, "SupervisedConfig", partial(short, lr=0.5))  # settings of another day
+    (folder.parent / run_folder("supervised", short(lr=0.5), 0, Budget.SMOKE).name).symlink_to(folder)
+    with pytest.raises(ValueError, match="needs a finished run"):
+        warm_start.starting_model(config, seed=0, budget=Budget.SMOKE)
+
+
+@pytest.mark.parametrize("trained", ["encoder", "decoder"])
+def test_one_net_alone_is_trained(taught, trained):
+    run = warm_start.run(
+        WarmStartConfig(trained=trained, sd="mle", steps=2, batch_size=4), supervised_model=taught, **SMOKE
+    )
+    same = {
+        "encoder": torch.equal(weights(run.model.encoder.net), weights(taught.encoder.net)),
+        "decoder": torch.equal(weights(run.model.decoder), weights(taught.decoder)),
+    }
+    assert same == {"encoder": trained == "decoder", "decoder": trained == "encoder"}
+    given = torch.tensor([run.metrics[f"start_rmse_{latent}"] for latent in CODES["line"].latents])
+    torch.testing.assert_close(run.model.encoder.q_logvar.mul(0.5).exp(), given)
+
+
+def test_going_on_with_supervision_is_that_and_nothing_else(taught):
+    config = WarmStartConfig(objective="supervised", steps=2, batch_size=4)
+    run = warm_start.run(config, supervised_model=taught, **SMOKE)
+    assert set(run.history.names) == {"loss", "log_px", "log_qz"}
 
 
 def test_a_random_start_asks_for_no_supervised_run_and_its_metrics_have_names_of_their_own(tmp_path, monkeypatch):

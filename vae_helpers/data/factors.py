@@ -70,11 +70,16 @@ class FactorGrid:
             ValueError: as `check`.
         """
         self.check(classes)
+        return self.ravel(classes)
+
+    def ravel(self, classes: Tensor) -> Tensor:
+        """`index_of` without the check, which would wait for the device."""
         return (classes.long() * _on(classes.device, _strides(self.sizes))).sum(-1)
 
     def check(self, classes: Tensor) -> None:
         """Raise ValueError, naming the factor, if ``classes`` are no (N, F) integers on this grid."""
-        if classes.ndim != 2 or classes.shape[1] != len(self.sizes) or classes.is_floating_point():
+        whole = not classes.is_floating_point() and classes.dtype != torch.bool
+        if classes.ndim != 2 or classes.shape[1] != len(self.sizes) or not whole:
             raise ValueError(
                 f"classes must be integers of shape (N, {len(self.sizes)}), one column for each of "
                 f"{', '.join(self.names)}; got {classes.dtype} {tuple(classes.shape)}"
@@ -141,7 +146,7 @@ class FactorImages:
             ValueError: for classes outside the grid, naming the factor.
         """
         self.grid.check(classes)
-        return self.render(classes).float() / self.white
+        return self.render(classes.long()).float() / self.white
 
     def chunks(
         self, *, batch_size: int = 1024, device: torch.device | str = "cpu", progress: bool = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+import zlib
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -26,7 +28,7 @@ def stored(path: Path, *, name: str, source: str, grid: FactorGrid, shape: tuple
         DataError: if it cannot be read or is of another shape.
     """
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write, which torch wants
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}). Delete it to have it made again.") from None
     expected = (grid.n_images, math.prod(shape) // 8)
@@ -35,9 +37,16 @@ def stored(path: Path, *, name: str, source: str, grid: FactorGrid, shape: tuple
             f"{path} holds {rows.dtype} {rows.shape}, expected uint8 {expected}. Delete it to have it made again."
         )
 
+    packed = torch.from_numpy(rows)  # still mapped
+
+    @cache
+    def on(device: torch.device) -> tuple[Tensor, Tensor]:
+        """The rows and the bits of a byte; a copy on another device, where a captured step cannot reach this one."""
+        return packed.to(device), torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
+
     def read(classes: Tensor) -> Tensor:
-        picked = rows[grid.index_of(classes).cpu().numpy()]
-        return torch.from_numpy(np.unpackbits(picked, axis=1)).to(classes.device)
+        rows, bits = on(classes.device)
+        return (rows[grid.ravel(classes)][..., None] & bits).ne(0).flatten(1).to(torch.uint8)
 
     return FactorImages(name, source, shape, grid, read, white=1)
 
@@ -76,9 +85,13 @@ def unpack(path: Path, target: Path, *, grid: FactorGrid, shape: tuple[int, int]
                     raise ValueError(f"imgs is {dtype} {found_shape}, expected uint8 {(grid.n_images, *shape)}")
                 _pack(member, file, n_images=grid.n_images, n_pixels=math.prod(shape))
         partial.replace(target)
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError) as error:
         reason = error.args[0] if isinstance(error, KeyError) else error
         raise DataError(f"{path} is no archive of these images: {reason}. {way_out}") from None
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be unpacked to {target}: {error}. Free some space, or set VAE_DATA to another folder."
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
 

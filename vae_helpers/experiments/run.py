@@ -154,6 +154,25 @@ def checkpoint_file(folder: Path) -> Path:
     return folder / "checkpoint.pt"
 
 
+def finished_record(folder: Path, study: str, config: Any, seed: int, budget: Budget) -> dict[str, Any] | None:
+    """The record of this run if ``folder`` holds it whole, with these settings; else None."""
+    try:
+        record = json.loads((folder / "run.json").read_text())
+        made = record["study"], record["seed"], record["budget"]
+        saved = record["config"]
+        whole = bool(record["metrics"]) and record["steps"] >= saved["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    wanted = {**plain(config), "steps": config.steps or saved["steps"]}
+    return record if whole and made == (study, seed, str(budget)) and saved == wanted else None
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Settings as a record keeps them: tuples as lists."""
+    values = dataclasses.asdict(config)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
 def check_choices(config: Any) -> None:
     """Raise ValueError, listing the choices, if a setting with fixed choices has another value."""
     for name, hint in get_type_hints(type(config)).items():
@@ -179,10 +198,10 @@ def _without_steps(config: Any) -> Mapping[str, Any]:
 
     A step size that falls to zero at the last step depends on the number of steps: then a longer run is another run.
     """
-    values = dataclasses.asdict(config)
+    values = plain(config)
     if not values.get("decay"):
         values.pop("steps")
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return values
 
 
 def _commit() -> str:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vae_helpers.data import FactorCode, FactorImages, load_dsprites
 from vae_helpers.data.dsprites import GRID, SHAPE, SHAPES
 from vae_helpers.distributions import sample_normal
-from vae_helpers.evaluation.disentanglement import all_metrics
+from vae_helpers.evaluation.disentanglement import all_metrics, factor_r2, factor_vae, mig
+from vae_helpers.evaluation.disentanglement.codes import encode_classes
 from vae_helpers.likelihoods import Bernoulli
 from vae_helpers.models import VAE
 from vae_helpers.nets import ConvDecoder, ConvEncoder, FixedVariance
@@ -91,6 +92,29 @@ def measure_codes(
     for k, word in enumerate(SHAPES):
         numbers[f"rmse_orientation_{word}"] = turned[shape == k].mean().sqrt().item()
     return numbers
+
+
+def measure_along(
+    model: VAE, code: FactorCode, images: FactorImages, classes: Tensor, *, seed: int
+) -> dict[str, float]:
+    """`measure_codes` and a few metrics on few images, for curves.
+
+    Returns:
+        also ``curve_factor_vae`` (60 votes, standard error at most 0.065), ``curve_mig`` and ``curve_r2_FACTOR``
+        (linear regression from all latents, on half of the images).
+    """
+
+    def encoder(x: Tensor) -> Tensor:
+        return model.encode(x)[0]
+
+    codes = encode_classes(encoder, images, classes, device=classes.device)
+    votes = {"n_train": 60, "n_test": 60, "batch_size": 32, "n_variance": 500}
+    regression = factor_r2(codes, classes.cpu(), images.grid, n_train=len(classes) // 2)
+    return measure_codes(model, code, images, classes) | {
+        "curve_factor_vae": factor_vae(encoder, images, seed=seed, device=classes.device, **votes).score,
+        "curve_mig": mig(codes, classes.cpu(), images.grid).score,
+        **{f"curve_r2_{f}": value for f, value in zip(regression.names, regression.r2.tolist(), strict=True)},
+    }
 
 
 def measure_metrics(

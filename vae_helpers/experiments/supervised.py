@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
+from torch import Tensor
 
 from vae_helpers import objectives
-from vae_helpers.data import FactorBatches, FactorCode, FactorImages, WithFactors
+from vae_helpers.data import FactorBatches, FactorCode, FactorImages
 from vae_helpers.experiments import sprites
 from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.models import VAE
@@ -51,13 +52,29 @@ def build(config: SupervisedConfig) -> VAE:
     return sprites.build_vae(SmoothedUniform(z_dim), torch.full((z_dim,), sprites.TINY_SD))
 
 
-def objective_of(code: FactorCode) -> Any:
-    """`objectives.supervised` with codes made from a batch's factors."""
+class WithCode(NamedTuple):
+    """A batch of images with their true codes: x (B, D), z (B, Z)."""
 
-    def objective(model: VAE, batch: WithFactors) -> Terms:
-        return objectives.supervised(model, batch.x, code.of(batch.classes))
+    x: Tensor
+    z: Tensor
 
-    return objective
+
+class CodeBatches(FactorBatches):
+    """`FactorBatches` whose factors come as codes."""
+
+    def __init__(self, code: FactorCode, images: FactorImages, **options: Any) -> None:
+        super().__init__(images, **options)
+        self.code = code
+
+    def take(self, index: Tensor) -> WithCode:  # type: ignore[override]
+        """The images at grid positions ``index`` (B,), with their codes."""
+        x, classes = super().take(index)
+        return WithCode(x, self.code.of(classes))
+
+
+def objective(model: VAE, batch: WithCode) -> Terms:
+    """`objectives.supervised` of a batch."""
+    return objectives.supervised(model, *batch)
 
 
 def run(
@@ -68,7 +85,7 @@ def run(
     images: FactorImages | None = None,
     **keeping: Unpack[Keeping],
 ) -> Run:
-    """Train one model on images of all factors, and measure it on others drawn alike.
+    """Train one model on images of all factors, and measure it on independent draws of the same images.
 
     Args:
         config: the settings. seed: of weights and draws. budget: None for `Budget.current`.
@@ -80,6 +97,7 @@ def run(
     Raises:
         ValueError: for a setting out of range. DataError: if the official file is wanted and cannot be had.
     """
+    check_choices(config)
     budget = Budget.current() if budget is None else budget
     config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=800, full=20_000))
     images = sprites.images_of(config.source) if images is None else images
@@ -99,10 +117,10 @@ def run(
         "supervised",
         config,
         model,
-        FactorBatches(images, batch_size=config.batch_size, seed=seed, device=device),
+        CodeBatches(code, images, batch_size=config.batch_size, seed=seed, device=device),
         update=GradientStep(
             model,
-            objective_of(code),
+            objective,
             lr=config.lr,
             bf16=config.bf16,
             compiled=config.compiled,

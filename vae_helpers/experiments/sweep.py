@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
-import json
 import logging
 import multiprocessing
 import threading
@@ -19,7 +18,7 @@ import pandas as pd
 import torch
 
 from vae_helpers.experiments.grid import study_defaults
-from vae_helpers.experiments.run import run_folder
+from vae_helpers.experiments.run import finished_record, run_folder
 from vae_helpers.training import Budget
 from vae_helpers.training.checkpoint import atomic_write, check_writable
 from vae_helpers.training.progress import Progress
@@ -49,15 +48,7 @@ class Cell:
 
     def finished(self) -> dict[str, Any] | None:
         """The record of this run if its folder holds it whole, with these settings; else None."""
-        try:
-            record = json.loads((self.folder / "run.json").read_text())
-            made = record["study"], record["seed"], record["budget"]
-            saved = record["config"]
-            whole = bool(record["metrics"]) and record["steps"] >= saved["steps"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        wanted = {**_plain(self.config), "steps": self.config.steps or saved["steps"]}
-        return record if whole and made == (self.study, self.seed, self.budget) and saved == wanted else None
+        return finished_record(self.folder, self.study, self.config, self.seed, self.budget)
 
 
 def sweep(
@@ -269,8 +260,3 @@ def _row(cell: Cell, keys: Iterable[str], record: dict[str, Any] | None, error: 
 
 def _as_text(value: Any) -> Any:
     return ("x".join(map(str, value)) or "()") if isinstance(value, tuple) else value
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """Settings as JSON keeps them."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))

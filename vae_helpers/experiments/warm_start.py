@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
@@ -12,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from vae_helpers import objectives
-from vae_helpers.data import FactorBatches, FactorCode, FactorImages, WithFactors
+from vae_helpers.data import FactorCode, FactorImages
 from vae_helpers.experiments import sprites, supervised
-from vae_helpers.experiments.run import Keeping, Run, check_choices, run_folder, train
-from vae_helpers.experiments.supervised import SupervisedConfig
+from vae_helpers.experiments.run import Keeping, Run, check_choices, finished_record, run_folder, train
+from vae_helpers.experiments.supervised import CodeBatches, SupervisedConfig, WithCode
 from vae_helpers.models import VAE
 from vae_helpers.objectives import Terms
 from vae_helpers.priors import FactorMarginals, MixturePrior, Prior, SmoothedUniform, StandardNormal
@@ -23,30 +22,39 @@ from vae_helpers.training import Budget, GradientStep, pick_device
 
 SNAPSHOTS = (0, 35, 100, 200, 300)  # steps of the write-up's figures
 COMPONENTS, COMPONENT_SD = 50, 0.3  # of the mixture prior at its start
-LINE = 11  # points on the line from the start to the end
+WIDEST = 0.3  # standard deviation of q(z | x) that "two_steps" gives a factor of few values
+LINE = (0.0, 0.001, 0.003, 0.01, 0.03, *(t / 10 for t in range(1, 11)))  # points from the start to the end weights
 
 
 @dataclass(frozen=True)
 class WarmStartConfig:
     """Settings of one run of unsupervised learning."""
 
-    start: Literal["supervised", "random"] = "supervised"
-    """weights of the supervised run of the same seed, code and budget, trained if it is not there; or random ones"""
+    start: Literal["released", "supervised", "random"] = "released"
+    """the released supervised weights of the code; those of the finished ``supervised`` run of the same code, source,
+    seed, budget and precision; or random ones"""
     code: sprites.CodeName = "line"
     """orientation as one latent from -0.9 to 0.9, or as two on a circle"""
+    objective: Literal["elbo", "supervised"] = "elbo"
+    """what is maximised: the ELBO; or, as a control, the supervised objective with the same step size and steps"""
+    trained: Literal["both", "encoder", "decoder"] = "both"
+    """which net; the other keeps its weights"""
     sd: Literal["tiny", "mle", "two_steps", "learned"] = "tiny"
     """standard deviations of q(z | x): 1e-4 / 3; the supervised encoder's root mean squared errors; two steps of the
-    factor's grid; or given by the encoder, from the second on"""
+    factor's grid, at most 0.3; or given by the encoder, from the second on"""
     prior: Literal["uniform", "marginals", "mixture", "standard"] = "uniform"
-    """p(z): uniform on [-1, 1]; mixtures at the factors' values; a trained mixture of 50 Gaussians; N(0, I)"""
+    """p(z): uniform on [-1, 1], for tiny sd (wider posteriors pay for reaching over its ends); mixtures at the factors'
+    values; a trained mixture of 50 Gaussians; N(0, I)"""
     source: sprites.Source = "rendered"
     """images drawn by the formula, or the official file"""
     lr: float = 1e-4
     """Adam's step size"""
+    decay: bool = False
+    """let the step size fall linearly to zero over the second half of the steps"""
     batch_size: int = 64
     """images a step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 10, quick 300, full 10,000"""
+    """optimiser steps; 0 takes the budget's: smoke 10, quick 300, full 3,000"""
     bf16: bool = False
     """convolutions in bfloat16"""
     compiled: bool = False
@@ -63,7 +71,9 @@ def build(config: WarmStartConfig) -> VAE:
     if config.sd == "mle" and config.start == "random":
         raise ValueError("sd='mle' is that of a supervised encoder; with start='random' choose another sd")
     code = sprites.CODES[config.code]
-    sd = torch.full((code.z_dim,), sprites.TINY_SD) if config.sd == "tiny" else 2 * code.steps()
+    sd = (2 * code.steps()).clamp_max(WIDEST)
+    if config.sd == "tiny":
+        sd = torch.full_like(sd, sprites.TINY_SD)
     return sprites.build_vae(_prior(config.prior, code), None if config.sd == "learned" else sd)
 
 
@@ -75,7 +85,7 @@ def _prior(name: str, code: FactorCode) -> Prior:
             values = code.values()
             return FactorMarginals(values, [(v[1] - v[0]).norm().item() / 4 for v in values])
         case "mixture":
-            p_mu = code.of(code.grid.sample(COMPONENTS))
+            p_mu = code.of(code.grid.sample(COMPONENTS, generator=torch.Generator().manual_seed(0)))
             return MixturePrior(p_mu, torch.full_like(p_mu, COMPONENT_SD).log() * 2)
         case _:
             return StandardNormal(code.z_dim)
@@ -90,71 +100,81 @@ def run(
     supervised_model: VAE | None = None,
     **keeping: Unpack[Keeping],
 ) -> Run:
-    """Descend the negative ELBO from the start, and measure what becomes of the code.
+    """Maximise the ELBO from the start, and measure what becomes of the code.
 
     Args:
         config: the settings. seed: of draws, noise and random weights. budget: None for `Budget.current`.
         images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
-        supervised_model: where to start, of study ``supervised``; None for the run of the same seed, code and budget.
+        supervised_model: where to start, of study ``supervised``; None for what ``config.start`` names.
 
     Returns:
         a `Run` with the metrics of `sprites.measure_codes` and `sprites.measure_metrics`, as ``start_...`` the first
-        of them before the first step;
-        ``gradient_encoder_start``, ``..._decoder_start``, ``..._end``: lengths of the loss's gradient over 2,000
-        images; ``line_000`` to ``line_100``: the negative bound at eleven points between start and end weights.
-        Its history has `sprites.measure_codes` at the steps of `SNAPSHOTS` and twenty more.
+        of them before the first step; ``gradient_encoder_start``, ``..._decoder_start``, ``..._end``: see
+        `squared_gradients`; ``line_0`` to ``line_1``: the negative bound at the points `LINE` between start and end
+        weights, with one noise. Its history has `sprites.measure_along` at the steps of `SNAPSHOTS` and about twenty
+        more.
 
     Raises:
-        ValueError: for a setting out of range. DataError: if the official file is wanted and cannot be had.
+        ValueError: for a setting out of range, or a supervised run that is not there. DataError: if the official file
+            is wanted and cannot be had.
     """
+    check_choices(config)
     budget = Budget.current() if budget is None else budget
-    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=300, full=10_000))
+    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=300, full=3000))
+    if config.start != "random" and supervised_model is None:
+        supervised_model = starting_model(config, seed=seed, budget=budget)
     images = sprites.images_of(config.source) if images is None else images
     code, device = sprites.CODES[config.code], pick_device()
     classes = sprites.draw(images, budget.pick(smoke=100, quick=2000, full=20_000), seed=seed, device=device)
-    if config.start == "supervised" and supervised_model is None:
-        check_choices(config)  # before minutes of training
-        supervised_model = supervised_run(config, seed=seed, budget=budget, images=images)
     torch.manual_seed(seed)
     model = build(config)
-    if config.start == "supervised":
+    if config.start != "random":
         assert supervised_model is not None
         sd = None
         if config.sd in ("mle", "learned"):
             found = sprites.measure_codes(supervised_model.to(device), code, images, classes)
             sd = sprites.rmse_of(found, code.latents)
-        begin_at(model, supervised_model, sd)
+        begin_at(model, supervised_model.cpu(), sd)
     model = model.to(device)
+    for name, part in (("encoder", model.encoder), ("decoder", model.decoder)):
+        part.requires_grad_(config.trained in ("both", name))
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    n_curve, n_line = budget.pick(smoke=50, quick=500, full=2000), budget.pick(smoke=50, quick=500, full=2000)
+    n_curve, n_line = budget.pick(smoke=50, quick=500, full=1000), budget.pick(smoke=50, quick=500, full=2000)
 
     def evaluate(model: Any) -> dict[str, float]:
-        return sprites.measure_codes(model, code, images, classes[:n_curve])
+        return sprites.measure_along(model, code, images, classes[:n_curve], seed=seed)
 
     def measure(model: Any) -> dict[str, float]:
         torch.manual_seed(seed)
         metrics = sprites.measure_codes(model, code, images, classes)
         metrics |= sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
         x = images.pixels(classes[:n_line])
-        metrics |= {f"{name}_end": value for name, value in gradient_lengths(model, x, seed=seed).items()}
+        metrics |= {f"{name}_end": value for name, value in squared_gradients(model, x, seed=seed).items()}
         end = {name: value.clone() for name, value in model.state_dict().items()}
-        for point in range(LINE):
-            t = point / (LINE - 1)
+        for t in LINE:
             model.load_state_dict({name: start[name].lerp(end[name], t) for name in end})
-            metrics[f"line_{round(100 * t):03d}"] = negative_bound(model, x, seed=seed)
-            if point == 0:
+            metrics[f"line_{t:g}"] = negative_bound(model, x, seed=seed)
+            if t == 0:
                 found = sprites.measure_codes(model, code, images, classes)
                 metrics |= {f"start_{name}": value for name, value in found.items()}
-                metrics |= {f"{name}_start": value for name, value in gradient_lengths(model, x, seed=seed).items()}
+                metrics |= {f"{name}_start": value for name, value in squared_gradients(model, x, seed=seed).items()}
         model.load_state_dict(end)
         return metrics
 
+    torch.manual_seed(seed)  # the same noise in training, whatever came before
     return train(
         "warm_start",
         config,
         model,
-        FactorBatches(images, batch_size=config.batch_size, seed=seed, device=device),
-        update=GradientStep(model, objective, lr=config.lr, bf16=config.bf16, compiled=config.compiled),
+        CodeBatches(code, images, batch_size=config.batch_size, seed=seed, device=device),
+        update=GradientStep(
+            model,
+            elbo if config.objective == "elbo" else supervised.objective,
+            lr=config.lr,
+            bf16=config.bf16,
+            compiled=config.compiled,
+            decay_steps=config.steps if config.decay else 0,
+        ),
         seed=seed,
         budget=budget,
         data=images.source,
@@ -165,21 +185,32 @@ def run(
     )
 
 
-def objective(model: VAE, batch: WithFactors) -> Terms:
-    """The ELBO of a batch, whose factors stay unseen."""
+def elbo(model: VAE, batch: WithCode) -> Terms:
+    """`objectives.elbo` of a batch, whose true codes stay unseen."""
     return objectives.elbo(model, batch.x)
 
 
-def supervised_run(config: WarmStartConfig, *, seed: int, budget: Budget, images: FactorImages) -> VAE:
-    """The supervised model of the same code, source, seed, budget and precision: its finished run, or a new one."""
+def starting_model(config: WarmStartConfig, *, seed: int, budget: Budget) -> VAE:
+    """The supervised model that ``config.start`` names.
+
+    Raises:
+        ValueError: if there is no such finished run, with the command that makes it. KeyError: if none is released.
+    """
+    if config.start == "released":
+        from vae_helpers.experiments.released import load_released
+
+        return load_released(f"supervised/{config.code}").model
     options = SupervisedConfig(code=config.code, source=config.source, bf16=config.bf16)
     folder = run_folder("supervised", options, seed, budget)
-    finished = folder / "run.json"
-    if finished.exists() and json.loads(finished.read_text())["metrics"]:
-        model = supervised.build(options)
-        model.load_state_dict(safetensors.torch.load((folder / "weights.safetensors").read_bytes()))
-        return model.eval()
-    return supervised.run(options, seed=seed, budget=budget, images=images, folder=folder, resume=True).model.cpu()
+    if finished_record(folder, "supervised", options, seed, budget) is None:
+        flags = f"--code {config.code} --source {config.source}{' --bf16' if config.bf16 else ''}"
+        raise ValueError(
+            f"start='supervised' needs a finished run in {folder}, with today's settings; make it first: "
+            f"python -m vae_helpers train supervised {flags} --budget {budget} --seed {seed}"
+        )
+    model = supervised.build(options)
+    model.load_state_dict(safetensors.torch.load((folder / "weights.safetensors").read_bytes()))
+    return model.eval()
 
 
 @torch.no_grad()
@@ -208,21 +239,39 @@ def negative_bound(model: VAE, x: Tensor, *, seed: int, batch_size: int = 500) -
     return total / len(x)
 
 
-def gradient_lengths(model: VAE, x: Tensor, *, seed: int, batch_size: int = 500) -> dict[str, float]:
-    """Lengths of the gradient of the mean negative ELBO of x (N, D), with the noise of ``seed``; nats per unit weight.
+def squared_gradients(model: VAE, x: Tensor, *, seed: int, batch_size: int = 500) -> dict[str, float]:
+    """Squared length of the gradient of the mean negative ELBO, of encoder and decoder, without the noise's share.
+
+    The images x (N, D) make two halves with noise of their own; the inner product of the two gradients has the
+    squared length of the true gradient as its mean, where a single gradient's is longer by its variance.
 
     Returns:
-        ``gradient_encoder`` and ``gradient_decoder``.
+        ``gradient_encoder`` and ``gradient_decoder``, which may fall below 0 by chance near a stationary point, and
+        ``gradient_agreement_encoder`` and ``..._decoder``, the cosine of the two halves: about 0 at such a point.
     """
     parts: dict[str, nn.Module] = {"encoder": model.encoder, "decoder": model.decoder}
-    model.zero_grad()
+    trained = {name: [p.requires_grad for p in module.parameters()] for name, module in parts.items()}
+    halves: list[dict[str, Tensor]] = []
+    model.requires_grad_(True)
     with torch.enable_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        for part in x.split(batch_size):
-            (objectives.elbo(model, part)["loss"].sum() / len(x)).backward()
-    lengths = {}
-    for name, module in parts.items():
-        squares = [p.grad.double().square().sum() for p in module.parameters() if p.grad is not None]
-        lengths[f"gradient_{name}"] = torch.stack(squares).sum().sqrt().item()
+        for half in x.chunk(2):
+            model.zero_grad()
+            for part in half.split(batch_size):
+                (objectives.elbo(model, part)["loss"].sum() / len(half)).backward()
+            halves.append(
+                {
+                    name: torch.cat([p.grad.double().flatten() for p in module.parameters() if p.grad is not None])
+                    for name, module in parts.items()
+                }
+            )
     model.zero_grad()
-    return lengths
+    for name, module in parts.items():
+        for p, flag in zip(module.parameters(), trained[name], strict=True):
+            p.requires_grad_(flag)
+    found = {}
+    for name in parts:
+        first, second = (half[name] for half in halves)
+        found[f"gradient_{name}"] = (first @ second).item()
+        found[f"gradient_agreement_{name}"] = nn.functional.cosine_similarity(first, second, dim=0).item()
+    return found

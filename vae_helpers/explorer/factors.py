@@ -67,8 +67,8 @@ class FactorExplorer(SliderPanel):
     def _picture(self, values: list[float]) -> np.ndarray:
         true = self.images.pixels(self.nearest(values))
         z = self.code.at(torch.tensor([values]))
-        decoded = [model.decode_mean(z) for model in self.models.values()]
-        again = [model.decode_mean(model.encode(true)[0]) for model in self.models.values()]
+        decoded = [_decoded(model, z) for model in self.models.values()]
+        again = [_decoded(model, model.encode(true.to(_device(model)))[0]) for model in self.models.values()]
         strip = torch.cat([true, *decoded, torch.zeros_like(true), *again])
         return tile(strip, self.shape, n_columns=1 + len(self.models), pad=3)
 
@@ -80,7 +80,7 @@ class FactorExplorer(SliderPanel):
         for j in range(len(start)):
             codes[j, :, j] = values
         model = next(iter(self.models.values()))
-        pictures = model.decode_mean(self.code.at(codes.flatten(0, 1)))
+        pictures = _decoded(model, self.code.at(codes.flatten(0, 1)))
         labels = [grid.names[f] for f in grid.varying]
         ax = plot_traversals(
             pictures, self.shape, row_labels=labels, values=values.tolist(), unit="scaled value of the factor"
@@ -88,3 +88,12 @@ class FactorExplorer(SliderPanel):
         figure = ax.figure.get_figure(root=True)
         assert figure is not None
         return figure_png(figure)
+
+
+def _device(model: VAE) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _decoded(model: VAE, z: Tensor) -> Tensor:
+    """Pictures (N, D) of codes (N, Z), on the CPU."""
+    return model.decode_mean(z.to(_device(model))).cpu()

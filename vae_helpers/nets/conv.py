@@ -50,7 +50,7 @@ class ConvEncoder(nn.Module):
     Raises:
         ValueError: if the image cannot be halved that often.
 
-    Source: the dSprites encoder of Burgess et al. 2018 (``channels=(32, 32, 64, 64), h_dim=128`` here).
+    Source: the dSprites encoder of Kim & Mnih 2018, appendix A (``channels=(32, 32, 64, 64), h_dim=128``).
     """
 
     def __init__(

@@ -113,8 +113,11 @@ def fit(
             first = max(run.at - n, flushed_at) - (run.at - n)  # a row may start inside a window
             flushed_at = run.at
             run.flush(ring[first:n], seconds + time.perf_counter() - began)
-            saving = checkpoint is not None and (done or _crossed(run.at, checkpoint_every, log_every))
-            evaluating = evaluate is not None and (done or run.at in eval_at or _crossed(run.at, eval_every, log_every))
+            whole = run.at % log_every == 0
+            saving = checkpoint is not None and (done or (whole and _crossed(run.at, checkpoint_every, log_every)))
+            evaluating = evaluate is not None and (
+                done or run.at in eval_at or (whole and _crossed(run.at, eval_every, log_every))
+            )
             if saving or evaluating:
                 paused = time.perf_counter()
                 if evaluating and evaluate is not None:

@@ -20,7 +20,7 @@ class FactorR2:
     """Held-out R^2 of the regressions of each factor on all latents.
 
     Args:
-        r2: per factor, (F,), 1 at best, about 0 for a code that knows nothing, below 0 if it misleads.
+        r2: per factor, (F,), 1 at best, about 0 (ten neighbours: -0.1) for a code that knows nothing.
         standard_error: (F,), from the number of test examples, by the delta method on the quotient.
         rmse: root of the mean squared error, (F,), on the scale [-0.9, 0.9]. names: of the F factors counted.
     """
