@@ -54,7 +54,7 @@ class WarmStartConfig:
     batch_size: int = 64
     """images a step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 10, quick 300, full 3,000"""
+    """optimiser steps; 0 takes the budget's: smoke 10, quick 300, full 2,000"""
     bf16: bool = False
     """convolutions in bfloat16"""
     compiled: bool = False
@@ -120,7 +120,7 @@ def run(
     """
     check_choices(config)
     budget = Budget.current() if budget is None else budget
-    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=300, full=3000))
+    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=300, full=2000))
     if config.start != "random" and supervised_model is None:
         supervised_model = starting_model(config, seed=seed, budget=budget)
     images = sprites.images_of(config.source) if images is None else images
