@@ -20,6 +20,13 @@ def test_tiles_are_laid_out_by_rows_with_ink_dark():
     assert (canvas[3:, 3:] == 1).all()  # nothing there
 
 
+def test_lines_between_tiles_have_their_grey_and_missing_tiles_are_white():
+    canvas = tile(np.ones((3, 4)), (2, 2), n_columns=2, pad=1, between=0.5)
+    assert canvas[:2, :2].max() == 0
+    assert canvas[2].tolist() == canvas[:, 2].tolist() == [0.5] * 5
+    assert canvas[3:, 3:].min() == 1
+
+
 def test_colour_tiles_keep_their_colours():
     red = np.concatenate([np.ones(4), np.zeros(8)])
     assert tile(red[None], (3, 2, 2), n_columns=1)[0, 0].tolist() == [1, 0, 0]

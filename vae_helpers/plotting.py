@@ -37,12 +37,12 @@ def use_style() -> None:
     )
 
 
-def tile(images: Any, shape: ImageShape, *, n_columns: int, pad: int = 1) -> np.ndarray:
-    """Lay images out in rows on one array, white between them.
+def tile(images: Any, shape: ImageShape, *, n_columns: int, pad: int = 1, between: float = 1.0) -> np.ndarray:
+    """Lay images out in rows on one array, with lines between them.
 
     Args:
         images: (N, D) with values in [0, 1], D = prod(shape). shape: (H, W), or (C, H, W) with C = 3.
-        n_columns: images a row. pad: white pixels between them.
+        n_columns: images a row. pad: pixels between them. between: their grey level; 1, white, shows no border.
 
     Returns:
         (rows*(H+pad)-pad, columns*(W+pad)-pad) in [0, 1], with a last axis of 3 for colour. Grey images are
@@ -62,10 +62,11 @@ def tile(images: Any, shape: ImageShape, *, n_columns: int, pad: int = 1) -> np.
         images.reshape(-1, 3, height, width).transpose(0, 2, 3, 1) if colour else 1 - images.reshape(-1, height, width)
     )
     n_rows = -(-len(cells) // n_columns)
-    canvas = np.ones((n_rows * (height + pad) - pad, n_columns * (width + pad) - pad, *cells.shape[3:]), np.float32)
-    for i, cell in enumerate(cells):
+    size = (n_rows * (height + pad) - pad, n_columns * (width + pad) - pad, *cells.shape[3:])
+    canvas = np.full(size, between, np.float32)
+    for i in range(n_rows * n_columns):
         top, left = (i // n_columns) * (height + pad), (i % n_columns) * (width + pad)
-        canvas[top : top + height, left : left + width] = cell
+        canvas[top : top + height, left : left + width] = cells[i] if i < len(cells) else 1
     return canvas.clip(0, 1)
 
 
@@ -75,6 +76,7 @@ def plot_grid(
     *,
     n_columns: int,
     pad: int = 1,
+    between: float = 1.0,
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     title: str = "",
@@ -83,7 +85,7 @@ def plot_grid(
     """A grid of images as one ``imshow``, dark ink on white, fixed 0-1, with optional labels.
 
     Args:
-        images, shape, n_columns, pad: see `tile`. row_labels, column_labels: one string each.
+        images, shape, n_columns, pad, between: see `tile`. row_labels, column_labels: one string each.
         title: of the axes. ax: drawn into; None makes a figure of fitting size.
 
     Returns:
@@ -92,7 +94,7 @@ def plot_grid(
     Raises:
         ValueError: as `tile`.
     """
-    canvas = tile(images, shape, n_columns=n_columns, pad=pad)
+    canvas = tile(images, shape, n_columns=n_columns, pad=pad, between=between)
     height, width = shape[-2] + pad, shape[-1] + pad
     if ax is None:
         inches = 0.42
@@ -238,6 +240,7 @@ def plot_traversals(
     row_labels: Sequence[str],
     values: Sequence[float],
     unit: str = "standard deviations from the mean code",
+    between: float = 1.0,
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
@@ -245,14 +248,21 @@ def plot_traversals(
 
     Args:
         images: (rows*columns, D), row by row. shape: see `tile`. row_labels: such as "z3  KL 4.1".
-        values: of the columns. unit: of the values. title: of the axes. ax: drawn into.
+        values: of the columns. unit: of the values. between: see `tile`. title: of the axes. ax: drawn into.
 
     Returns:
         the Axes.
     """
     labels = [f"{value:+.1f}" if abs(value) > 1e-6 else "0" for value in values]
     ax = plot_grid(
-        images, shape, n_columns=len(values), row_labels=row_labels, column_labels=labels, title=title, ax=ax
+        images,
+        shape,
+        n_columns=len(values),
+        between=between,
+        row_labels=row_labels,
+        column_labels=labels,
+        title=title,
+        ax=ax,
     )
     ax.set_xlabel(unit)
     ax.xaxis.set_label_position("bottom")

@@ -70,7 +70,7 @@ class FactorExplorer(SliderPanel):
         decoded = [_decoded(model, z) for model in self.models.values()]
         again = [_decoded(model, model.encode(true.to(_device(model)))[0]) for model in self.models.values()]
         strip = torch.cat([true, *decoded, torch.zeros_like(true), *again])
-        return tile(strip, self.shape, n_columns=1 + len(self.models), pad=3)
+        return tile(strip, self.shape, n_columns=1 + len(self.models), pad=3, between=0.85)
 
     def _traversals(self, start: list[float]) -> bytes:
         """The first model's pictures, a factor a row."""
@@ -83,7 +83,12 @@ class FactorExplorer(SliderPanel):
         pictures = _decoded(model, self.code.at(codes.flatten(0, 1)))
         labels = [grid.names[f] for f in grid.varying]
         ax = plot_traversals(
-            pictures, self.shape, row_labels=labels, values=values.tolist(), unit="scaled value of the factor"
+            pictures,
+            self.shape,
+            row_labels=labels,
+            values=values.tolist(),
+            unit="scaled value of the factor",
+            between=0.85,
         )
         figure = ax.figure.get_figure(root=True)
         assert figure is not None
