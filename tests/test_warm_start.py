@@ -300,6 +300,18 @@ def test_a_supervised_run_is_found_by_its_settings_and_asked_for_where_there_is_
         warm_start.starting_model(config, seed=0, budget=Budget.SMOKE)
 
 
+def test_the_default_start_is_the_released_supervised_model():
+    """Its card holds: true codes cost little, the encoder's mean over twenty times that, and orientation is why."""
+    start = warm_start.starting_model(WarmStartConfig(), seed=0, budget=Budget.SMOKE)
+    code, images = CODES["line"], sprites.images_of("rendered")
+    found = measure_codes(start, code, images, code.grid.sample(400, generator=torch.Generator().manual_seed(0)))
+    assert -60 < found["true_code_log_px"] < -10
+    assert found["mean_code_log_px"] < 20 * found["true_code_log_px"]
+    assert found["mended_code_log_px"] > 2 * found["true_code_log_px"]
+    with pytest.raises(KeyError, match="nothing is released under 'supervised/circle'"):
+        warm_start.starting_model(WarmStartConfig(code="circle"), seed=0, budget=Budget.SMOKE)
+
+
 @pytest.mark.parametrize("trained", ["encoder", "decoder"])
 def test_one_net_alone_is_trained(taught, trained):
     run = warm_start.run(
