@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vae_helpers.explorer.latents import LatentExplorer
+from vae_helpers.explorer.panel import wide
 from vae_helpers.models import VAE
 from vae_helpers.plotting import ImageShape, figure_png, plot_grid
 from vae_helpers.priors import Mixture
@@ -51,8 +52,7 @@ class ComponentExplorer(LatentExplorer):
             min=0,
             max=len(self.by_share) - 1,
             description="component",
-            layout=widgets.Layout(width="330px"),
-            style={"description_width": "90px"},
+            **wide(),
         )
         self.component.observe(lambda _: self.show_mean(), names="value")
         self.draw_one = widgets.Button(description="Draw from it", icon="random", layout=widgets.Layout(width="130px"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
-from vae_helpers.explorer.panel import SliderPanel
+from vae_helpers.explorer.panel import SliderPanel, wide
 from vae_helpers.models import VAE, Autoencoder, ConditionalVAE
 from vae_helpers.plotting import ImageShape, figure_png, plot_traversals, tile
 
@@ -62,8 +62,7 @@ class LatentExplorer(SliderPanel):
             min=0,
             max=len(x) - 1,
             description="start from",
-            layout=widgets.Layout(width="330px"),
-            style={"description_width": "90px"},
+            **wide(),
         )
         self.example.observe(lambda change: self.start_from(change["new"]), names="value")
         with torch.inference_mode():

@@ -16,6 +16,11 @@ from vae_helpers.plotting import to_png
 Picture = np.ndarray | Image.Image
 
 
+def wide() -> dict[str, Any]:
+    """Layout and style of a slider in a panel's column of controls."""
+    return {"layout": widgets.Layout(width="330px"), "style": {"description_width": "90px"}}
+
+
 class Panel(widgets.VBox):
     """A widget with a picture that follows its controls, and a still for pages without a kernel."""
 
@@ -73,8 +78,7 @@ class SliderPanel(Panel):
                 step=0.05,
                 description=name,
                 readout_format="+.2f",
-                layout=widgets.Layout(width="330px"),
-                style={"description_width": "90px"},
+                **wide(),
             )
             for name, value in zip(names, self._start, strict=True)
         ]
