@@ -1,0 +1,24 @@
+"""Arrays to Axes, Figures and GIFs. Nothing here knows a model; arrays may be numpy or CPU tensors."""
+
+from vae_helpers.plotting.axes import plot_components, plot_curves, plot_latents
+from vae_helpers.plotting.grids import ImageShape, normal_grid, plot_grid, plot_traversals, tile
+from vae_helpers.plotting.pixels import Backdrop, figure_png, save_gif, to_png
+from vae_helpers.plotting.style import CLASS_PALETTE, DPI, use_style
+
+__all__ = [
+    "CLASS_PALETTE",
+    "DPI",
+    "Backdrop",
+    "ImageShape",
+    "figure_png",
+    "normal_grid",
+    "plot_components",
+    "plot_curves",
+    "plot_grid",
+    "plot_latents",
+    "plot_traversals",
+    "save_gif",
+    "tile",
+    "to_png",
+    "use_style",
+]
