@@ -34,6 +34,7 @@ def ours(images: Images, *, bf16: bool, channels_last: bool) -> Contender:
     torch.manual_seed(0)
     model: Any = conditional.build(config)
     if not channels_last:
+        model.to(memory_format=torch.contiguous_format)
         model.decoder.net.__class__ = ChannelsFirst
     batches = LabelledBatches(images.x_train, images.y_train, batch_size=config.batch_size, seed=0, transform=to_grey)
     update = GradientStep(model, lambda model, batch: conditional_elbo(model, *batch), lr=config.lr, bf16=bf16)

@@ -56,8 +56,6 @@ def test_scaled_values_are_spread_over_the_range_and_back():
         (lambda: GRID.index_of(torch.tensor([[0, 0, 5]])), r"turn has the values 0\.\.4, found 5"),
         (lambda: list(IMAGES.chunks(batch_size=0)), "batch_size must be at least 1, got 0"),
         (lambda: FactorBatches(IMAGES, batch_size=0, seed=0), "batch_size must be at least 1, got 0"),
-        (lambda: FactorBatches(IMAGES, batch_size=2, seed=0, only=torch.ones(3, dtype=torch.bool)), "only must mark"),
-        (lambda: FactorBatches(IMAGES, batch_size=2, seed=0, only=torch.zeros(15, dtype=torch.bool)), "0 marked"),
         (lambda: FactorCode(GRID, circular=("colour",)), "colour cannot be circular; choose among shape, turn"),
         (lambda: FactorCode(GRID).latents_of("colour"), "unknown factor 'colour'; choose one of shape, turn"),
     ],
@@ -103,13 +101,6 @@ def test_a_stream_goes_on_where_another_stopped_and_leaves_the_global_random_sta
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(expected[0], FactorBatches(IMAGES, batch_size=8, seed=4).draw())
-
-
-def test_a_stream_can_keep_to_some_images():
-    only = torch.zeros(15, dtype=torch.bool)
-    only[[2, 7]] = True
-    batches = FactorBatches(IMAGES, batch_size=50, seed=0, only=only)
-    assert batches.draw().unique().tolist() == [2, 7]
 
 
 # ---- codes

@@ -759,6 +759,7 @@ def test_draws_of_the_smoothed_uniform_have_its_moments():
         (lambda: SmoothedUniform(0), "z_dim must be at least 1"),
         (lambda: SmoothedUniform(2, sd=0.0), "must be positive, got 1.0 and 0.0"),
         (lambda: SmoothedUniform(2, half_width=-1.0), "must be positive, got -1.0"),
+        (lambda: SmoothedUniform(2).log_prob(torch.zeros(4, 3)), r"2 latents, got z of shape \(4, 3\)"),
         (lambda: FactorMarginals([], []), r"codes must be \(K, d\)"),
         (lambda: FactorMarginals([torch.zeros(3)], [1.0]), r"got \[\(3,\)\]"),
         (lambda: FactorMarginals([torch.zeros(3, 1)], [1.0, 1.0]), "sds must be 1 positive"),

@@ -207,7 +207,8 @@ def data(
     if name == "dsprites":
         sprites = load_dsprites("official" if official else "rendered")
         factors = ", ".join(f"{n} {size}" for n, size in zip(sprites.grid.names, sprites.grid.sizes, strict=True))
-        print(f"{sprites.name}: {sprites.source}; {sprites.grid.n_images:,} images 64x64; values of {factors}")
+        size = "x".join(map(str, sprites.shape[1:]))
+        print(f"{sprites.name}: {sprites.source}; {sprites.grid.n_images:,} images {size}; values of {factors}")
         if check:
             print(*compare_dsprites(), sep="\n")
         return

@@ -66,7 +66,7 @@ class FactorCode:
 
     def values(self) -> list[Tensor]:
         """The codes of each varying factor's values, (K_f, 1) or (K_f, 2) float32."""
-        return list(_values(self, torch.device("cpu")))
+        return [table.clone() for table in _values(self, torch.device("cpu"))]
 
     def steps(self) -> Tensor:
         """How far apart the codes of neighbouring values are, one number a latent, (Z,)."""

@@ -93,8 +93,11 @@ class FactorGrid:
                 raise ValueError(f"{name} has the values 0..{size - 1}, found {low if low < 0 else high}")
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` independent, uniform draws of all factors, (n, F) int64."""
-        return torch.stack([torch.randint(size, (n,), generator=generator) for size in self.sizes], dim=1)
+        """``n`` uniform draws of all factors, (n, F) int64; a factor with one value takes no random number."""
+        drawn = torch.zeros(n, len(self.sizes), dtype=torch.int64)
+        for f in self.varying:
+            drawn[:, f] = torch.randint(self.sizes[f], (n,), generator=generator)
+        return drawn
 
     def scaled(self, classes: Tensor) -> Tensor:
         """Factor values spread evenly over [-0.9, 0.9], 0 for a factor with one value; (N, F) -> (N, F) float32."""
@@ -185,10 +188,9 @@ class FactorBatches:
 
     Args:
         images: the data set. batch_size: B, >= 1. seed: of the draws. device: where images are made.
-        only: keep to grid positions for which this is True, (n_images,) bool; None for all.
 
     Raises:
-        ValueError: for a batch size below 1, or an ``only`` of another length or without a True.
+        ValueError: for a batch size below 1.
     """
 
     def __init__(
@@ -198,18 +200,11 @@ class FactorBatches:
         batch_size: int,
         seed: int,
         device: torch.device | None = None,
-        only: Tensor | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if only is not None and (only.shape != (images.grid.n_images,) or not bool(only.any())):
-            raise ValueError(
-                f"only must mark some of the {images.grid.n_images} images, got shape {tuple(only.shape)} with "
-                f"{int(only.sum())} marked"
-            )
         self.images, self.batch_size, self.seed, self.drawn = images, batch_size, seed, 0
         self._device = torch.device("cpu") if device is None else device
-        self._positions = None if only is None else only.nonzero()[:, 0].cpu()
 
     @property
     def device(self) -> torch.device:
@@ -220,10 +215,8 @@ class FactorBatches:
         """Grid positions of the next batch, (B,) int64."""
         seed = int(np.random.SeedSequence([self.seed, self.drawn]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
-        n = self.images.grid.n_images if self._positions is None else len(self._positions)
-        index = torch.randint(n, (self.batch_size,), generator=generator)
         self.drawn += 1
-        return (index if self._positions is None else self._positions[index]).to(self._device)
+        return torch.randint(self.images.grid.n_images, (self.batch_size,), generator=generator).to(self._device)
 
     def take(self, index: Tensor) -> WithFactors:
         """The images at grid positions ``index`` (B,)."""

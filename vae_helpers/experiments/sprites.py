@@ -24,6 +24,7 @@ CodeName = Literal["line", "circle"]
 Source = Literal["rendered", "official"]
 CODES = {"line": FactorCode(GRID), "circle": FactorCode(GRID, circular=("orientation",))}
 TINY_SD = 1e-4 / 3  # of q(z | x) in the write-up
+MEASURED_SEED = 1_000_003
 
 
 @cache
@@ -44,8 +45,8 @@ def build_vae(prior: Prior, sd: Tensor | None) -> VAE:
 
 
 def draw(images: FactorImages, n: int, *, seed: int, device: torch.device) -> Tensor:
-    """Classes of ``n`` images, independent of any training stream, (n, F)."""
-    return images.grid.sample(n, generator=torch.Generator().manual_seed(1_000_003 + seed)).to(device)
+    """Classes of ``n`` images to measure on, (n, F); by a seed of their own, far from those of training streams."""
+    return images.grid.sample(n, generator=torch.Generator().manual_seed(MEASURED_SEED + seed)).to(device)
 
 
 @torch.inference_mode()
@@ -72,7 +73,8 @@ def measure_codes(
         sampled = sample_normal(q_mu, q_logvar)
         mended = q_mu.clone()
         mended[:, orientation] = z[:, orientation]
-        found = {name: _log_px(model, x, at) for name, at in _codes(z, q_mu, mended, sampled).items()}
+        codes = {"true": z, "mean": q_mu, "mended": mended, "sampled": sampled}
+        found = {name: model.likelihood.log_prob(x, model.decode(at)) for name, at in codes.items()}
         found |= {"kl": model.prior.kl(q_mu, q_logvar, sampled), "squared_error": (q_mu - z) ** 2, "z": z}
         for name, value in found.items():
             rows.setdefault(name, []).append(value.cpu())
@@ -139,14 +141,6 @@ def measure_metrics(
         regressor="neighbours",
         device=device,
     )
-
-
-def _codes(z: Tensor, q_mu: Tensor, mended: Tensor, sampled: Tensor) -> dict[str, Tensor]:
-    return {"true": z, "mean": q_mu, "mended": mended, "sampled": sampled}
-
-
-def _log_px(model: VAE, x: Tensor, z: Tensor) -> Tensor:
-    return model.likelihood.log_prob(x, model.decode(z))
 
 
 def rmse_of(metrics: dict[str, float], latents: Sequence[str]) -> Tensor:

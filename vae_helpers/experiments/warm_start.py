@@ -16,6 +16,7 @@ from vae_helpers.experiments import sprites, supervised
 from vae_helpers.experiments.run import Keeping, Run, check_choices, finished_record, run_folder, train
 from vae_helpers.experiments.supervised import CodeBatches, SupervisedConfig, WithCode
 from vae_helpers.models import VAE
+from vae_helpers.nets import FixedVariance
 from vae_helpers.objectives import Terms
 from vae_helpers.priors import FactorMarginals, MixturePrior, Prior, SmoothedUniform, StandardNormal
 from vae_helpers.training import Budget, GradientStep, pick_device
@@ -219,7 +220,7 @@ def begin_at(model: VAE, supervised_model: VAE, sd: Tensor | None) -> None:
     model.decoder.load_state_dict(supervised_model.decoder.state_dict())
     taught: Any = supervised_model.encoder
     encoder: Any = model.encoder
-    if isinstance(encoder, type(taught)):
+    if isinstance(encoder, FixedVariance):
         encoder.net.load_state_dict(taught.net.state_dict())
         if sd is not None:
             encoder.q_logvar.copy_(2 * sd.log())

@@ -34,6 +34,8 @@ class SmoothedUniform(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z); z (..., Z) -> (...), nats, not reduced."""
+        if z.shape[-1] != self.z_dim:
+            raise ValueError(f"this prior has {self.z_dim} latents, got z of shape {tuple(z.shape)}")
         # by symmetry at |z|, where both terms are in the lower tail or the difference is near one
         near, far = (self.half_width - z.abs()) / self.sd, (-self.half_width - z.abs()) / self.sd
         log_near, log_far = torch.special.log_ndtr(near), torch.special.log_ndtr(far)

@@ -93,16 +93,8 @@ def draw_codes(
         ValueError: for n < 2, and as `encode_classes`.
     """
     at_least("n", n, 2)
-    classes = sample_classes(images.grid, n, torch.Generator().manual_seed(seed))
+    classes = images.grid.sample(n, generator=torch.Generator().manual_seed(seed))
     return encode_classes(encoder, images, classes, device=device, encode_batch=encode_batch), classes
-
-
-def sample_classes(grid: FactorGrid, n: int, generator: torch.Generator) -> Tensor:
-    """``n`` uniform draws of all factors, (n, F) int64; a factor with one value takes no random number."""
-    drawn = torch.zeros(n, len(grid.sizes), dtype=torch.int64)
-    for j in grid.varying:
-        drawn[:, j] = torch.randint(grid.sizes[j], (n,), generator=generator)
-    return drawn
 
 
 class Counted(NamedTuple):

@@ -57,8 +57,8 @@ def dci(
     Choices: as disentanglement_lib, gradient boosted trees with scikit-learn's defaults, one classifier a factor,
     their impurity importances, entropies to the base F and Z, factors in C weighted by the sum of their column,
     accuracy on test examples for I. Eastwood & Williams use lasso and random forests and a regression error.
-    "random_forest" (50 trees that see all latents, leaves of at least 5) is some 30 times faster but gives noise much
-    more of the importance (a noisy dSprites-like code: D .44 where boosted trees find .67): never compare the two.
+    "random_forest" (50 trees that see all latents, leaves of at least 5) is ten to thirty times faster and gives noise
+    more of the importance: never compare the two.
 
     Args:
         codes: (N, Z), Z >= 2. classes: (N, F) int64. grid: the factors. seed: of the trees. n_train: the first so many

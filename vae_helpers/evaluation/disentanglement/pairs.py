@@ -15,7 +15,6 @@ from vae_helpers.evaluation.disentanglement.codes import (
     Score,
     at_least,
     encode_classes,
-    sample_classes,
     varying_factors,
 )
 from vae_helpers.evaluation.disentanglement.votes import own_factor
@@ -80,7 +79,7 @@ def beta_vae(
 
     def points(n: int) -> tuple[Tensor, Tensor]:
         factor = torch.randint(len(varying), (n,), generator=generator)
-        first, second = (sample_classes(grid, n * batch_size, generator).view(n, batch_size, -1) for _ in range(2))
+        first, second = (grid.sample(n * batch_size, generator=generator).view(n, batch_size, -1) for _ in range(2))
         second = torch.where(own_factor(varying[factor], second.shape[2]), first, second)
         z1, z2 = (
             encode_classes(encoder, images, classes.flatten(0, 1), device=device, encode_batch=encode_batch)

@@ -16,7 +16,6 @@ from vae_helpers.evaluation.disentanglement.codes import (
     Score,
     at_least,
     encode_classes,
-    sample_classes,
     varying_factors,
 )
 
@@ -148,13 +147,13 @@ def _vote(
     def codes_of(classes: Tensor) -> Tensor:
         return encode_classes(encoder, images, classes, device=device, encode_batch=encode_batch).double()
 
-    variance = codes_of(sample_classes(grid, n_variance, generator)).var(0)
+    variance = codes_of(grid.sample(n_variance, generator=generator)).var(0)
     sd, z_dim = variance.sqrt(), len(variance)
     kept = (sd >= min_sd) & (variance > 0)
 
     def votes(n: int) -> Tensor:
         factor = torch.randint(len(varying), (n,), generator=generator)
-        drawn = sample_classes(grid, n * batch_size, generator).view(n, batch_size, -1)
+        drawn = grid.sample(n * batch_size, generator=generator).view(n, batch_size, -1)
         own = own_factor(varying[factor], drawn.shape[2])
         classes = torch.where(own == fixed, drawn[:, :1], drawn)
         spread = codes_of(classes.flatten(0, 1)).view(n, batch_size, z_dim)[..., kept].var(1) / variance[kept]
