@@ -8,10 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image, ImageDraw
 
-from vae_helpers.data import Batches, binarise, load_mnist
+from vae_helpers.data import Batches, FactorBatches, FactorCode, binarise, load_dsprites, load_mnist
 from vae_helpers.evaluation import aggregate_posterior
-from vae_helpers.experiments import gaussians, load_released, m1, m2, released_names
+from vae_helpers.experiments import gaussians, load_released, m1, m2, released_names, warm_start
 from vae_helpers.experiments.tables import load_table, means
 from vae_helpers.models import VAE
 from vae_helpers.objectives import elbo
@@ -119,6 +120,30 @@ def samples_along_training() -> None:
     save_gif(frames, IMAGES / "samples_along_training.gif", fps=6, scale=1)
 
 
+def warm_start_along_training() -> None:
+    """A GIF: traversals of a supervised model of dSprites while the ELBO is maximised (trained here, too)."""
+    images = load_dsprites()
+    code = FactorCode(images.grid)
+    steps = range(0, 301, 10)
+    torch.manual_seed(0)
+    model, frames = warm_start.build(warm_start.WarmStartConfig()), []
+    warm_start.begin_at(model, load_released("supervised/line").model, None)
+    codes = code.of(torch.tensor([[0, 2, 3, 8, 16, 16]])).repeat(5, 9, 1)
+    for j in range(5):
+        codes[j, :, j] = torch.linspace(-0.9, 0.9, 9)
+
+    def look(model: VAE) -> dict[str, float]:
+        pictures = tile(model.decode_mean(codes.flatten(0, 1)), images.shape[1:], n_columns=9, between=0.85)
+        frame = Image.fromarray(np.uint8(255 * np.pad(pictures, ((24, 0), (0, 0)), constant_values=1.0)))
+        ImageDraw.Draw(frame).text((6, 6), f"step {steps[len(frames)]}", fill=0, font_size=14)
+        frames.append(frame)
+        return {}
+
+    batches = FactorBatches(images, batch_size=64, seed=0)
+    fit(model, batches, warm_start.elbo, lr=1e-4, steps=steps[-1], evaluate=look, eval_at=steps, progress=False)
+    save_gif(frames, IMAGES / "warm_start.gif", fps=5)
+
+
 def results_tables() -> str:
     """The README's tables of released results, in Markdown."""
     return "\n\n".join([bounds_table(), priors_table(), clusters_table(), accuracy_table(), conditional_table()])
@@ -222,5 +247,6 @@ if __name__ == "__main__":
         analogies()
         components_walk()
     samples_along_training()
+    warm_start_along_training()
     write_table()
     print("wrote", ", ".join(f"{path.name} ({path.stat().st_size // 1024} KiB)" for path in sorted(IMAGES.iterdir())))

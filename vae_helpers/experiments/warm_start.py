@@ -126,7 +126,7 @@ def run(
         supervised_model = starting_model(config, seed=seed, budget=budget)
     images = sprites.images_of(config.source) if images is None else images
     code, device = sprites.CODES[config.code], pick_device()
-    classes = sprites.draw(images, budget.pick(smoke=100, quick=2000, full=20_000), seed=seed, device=device)
+    classes = sprites.draw(images, budget.pick(smoke=100, quick=2000, full=10_000), seed=seed, device=device)
     torch.manual_seed(seed)
     model = build(config)
     if config.start != "random":
