@@ -199,6 +199,33 @@ def kl_diag_gaussians_per_dim(
     return 0.5 * (p_logvar - q_logvar + torch.exp(q_logvar - p_logvar) + (q_mu - p_mu) ** 2 * torch.exp(-p_logvar) - 1)
 
 
+def log_aggregate_posterior(
+    z: Tensor, q_mu: Tensor, q_logvar: Tensor, log_weights: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    r"""Log of the mixture :math:`q(z) = \sum_n w_n q(z|x_n)`, of the whole code and of each latent by itself.
+
+    Args:
+        z: (S, Z). q_mu: (N, Z). q_logvar: (N, Z), log variance. log_weights: log w_n, (S, N) or one number for all,
+            such as -log N.
+
+    Returns:
+        log q(z), (S,), and log q(z_j), (S, Z), nats. Memory grows as S N Z.
+
+    Raises:
+        ValueError: for parameters that are not (N, Z) alike, or codes of another width.
+
+    Source: Hoffman & Johnson 2016 (the aggregate posterior); Chen et al. 2018, section 3.1.
+    """
+    if q_mu.ndim != 2 or q_mu.shape != q_logvar.shape or z.shape[1:] != q_mu.shape[1:]:
+        raise ValueError(
+            "z must be (S, Z), q_mu and q_logvar (N, Z), got "
+            f"{tuple(z.shape)}, {tuple(q_mu.shape)}, {tuple(q_logvar.shape)}"
+        )
+    log_density = -0.5 * (LOG_2PI + q_logvar + (z[:, None] - q_mu) ** 2 * torch.exp(-q_logvar))
+    weights = torch.as_tensor(log_weights, dtype=z.dtype, device=z.device).expand(len(z), len(q_mu))
+    return (log_density.sum(2) + weights).logsumexp(1), (log_density + weights[:, :, None]).logsumexp(1)
+
+
 def entropy_normal(logvar: Tensor) -> Tensor:
     r"""Entropy of a diagonal Gaussian, :math:`\tfrac12 \sum_d [\log 2\pi + 1 + \text{logvar}_d]`.
 

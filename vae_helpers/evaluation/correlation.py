@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vae_helpers.distributions import LOG_2PI
+from vae_helpers.distributions import LOG_2PI, log_aggregate_posterior
 from vae_helpers.evaluation.bounds import Estimate
 
 
@@ -72,7 +72,7 @@ def kl_terms(q_mu: Tensor, q_logvar: Tensor, *, seed: int, n_samples: int = 10_0
     eps = torch.randn(n_samples, z_dim, dtype=torch.float64, generator=generator).to(mu.device)
     z = mu[index] + (0.5 * logvar[index]).exp() * eps
     log_q_given_x = -0.5 * (LOG_2PI + logvar[index] + eps**2).sum(1)
-    parts = [_log_aggregate(chunk, mu, logvar) for chunk in z.split(at_once)]
+    parts = [log_aggregate_posterior(chunk, mu, logvar, -math.log(n)) for chunk in z.split(at_once)]
     log_q, log_q_per_dim = (torch.cat(values) for values in zip(*parts, strict=True))
     kl_per_dim = log_q_per_dim + 0.5 * (LOG_2PI + z**2)
     mutual, total = log_q_given_x - log_q, log_q - log_q_per_dim.sum(1)
@@ -85,13 +85,6 @@ def kl_terms(q_mu: Tensor, q_logvar: Tensor, *, seed: int, n_samples: int = 10_0
         kl_per_dim=kl_per_dim.mean(0),
         n_posteriors=n,
     )
-
-
-def _log_aggregate(z: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    """log q(z), (S,), and log q(z_j), (S, Z), of the mixture of all posteriors."""
-    log_density = -0.5 * (LOG_2PI + logvar + (z[:, None] - mu) ** 2 * torch.exp(-logvar))
-    log_n = math.log(len(mu))
-    return log_density.sum(2).logsumexp(1) - log_n, log_density.logsumexp(1) - log_n
 
 
 def gaussian_total_correlation(codes: Tensor) -> float:

@@ -7,6 +7,7 @@ keyword-only and never rescaled inside.
 
 from vae_helpers.objectives.bounds import (
     Terms,
+    capacity_elbo,
     check_batch,
     check_terms,
     dreg,
@@ -16,6 +17,7 @@ from vae_helpers.objectives.bounds import (
     reconstruction,
 )
 from vae_helpers.objectives.conditional import conditional_elbo
+from vae_helpers.objectives.non_synergistic import masked_elbo, synergy
 from vae_helpers.objectives.semi_supervised import (
     check_labels,
     classification,
@@ -25,22 +27,41 @@ from vae_helpers.objectives.semi_supervised import (
     unlabelled_sampled,
     unlabelled_top,
 )
+from vae_helpers.objectives.subsets import descending_subset, greedy_subset, random_subset
 from vae_helpers.objectives.supervised import supervised
+from vae_helpers.objectives.total_correlation import (
+    beta_tcvae,
+    discrimination,
+    factor_vae,
+    minibatch_log_weights,
+    permuted,
+)
 
 __all__ = [
     "Terms",
+    "beta_tcvae",
+    "capacity_elbo",
     "check_batch",
     "check_labels",
     "check_terms",
     "classification",
     "conditional_elbo",
+    "descending_subset",
+    "discrimination",
     "dreg",
     "elbo",
+    "factor_vae",
+    "greedy_subset",
     "iwae",
     "labelled",
     "log_weights",
+    "masked_elbo",
+    "minibatch_log_weights",
+    "permuted",
+    "random_subset",
     "reconstruction",
     "supervised",
+    "synergy",
     "total_loss",
     "unlabelled",
     "unlabelled_sampled",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vae_helpers.distributions import check_suffix, log_standard_normal, sample_normal
 from vae_helpers.models import VAE, Autoencoder, GivenLabel
+from vae_helpers.priors import StandardNormal
 
 Terms = dict[str, Tensor]
 
@@ -29,14 +30,52 @@ def elbo(model: VAE | GivenLabel, x: Tensor, *, beta: float = 1.0) -> Terms:
 
     Source: Kingma & Welling 2014, equation 7; beta: Higgins et al. 2017, equation 4.
     """
-    if not (beta >= 0 and math.isfinite(beta)):
-        raise ValueError(f"beta must be a finite number >= 0, got {beta}")
+    check_weights(beta=beta)
+    *_, log_px, kl = one_sample(model, x)
+    return {"loss": beta * kl - log_px, "log_px": log_px, "kl": kl, "elbo_bound": log_px - kl}
+
+
+def capacity_elbo(model: VAE | GivenLabel, x: Tensor, *, gamma: float, capacity: float | Tensor) -> Terms:
+    r"""The ELBO with its batch-mean KL held at a capacity, :math:`\log p(x|z) - \gamma\,|\mathrm{KL} - C|`.
+
+    Args:
+        model: a `VAE` (or a `GivenLabel`). x: a batch, (B, D). gamma: weight, >= 0.
+        capacity: C, nats, >= 0; to be raised during training.
+
+    Returns:
+        dict of (B,), nats, not reduced: ``log_px``, ``kl``, ``elbo_bound`` = log_px - kl, and ``loss``, to which
+        every example brings the same gamma abs(mean KL - C).
+
+    Raises:
+        ValueError: if gamma or a capacity given as a number is below 0, or x is no batch of flat examples.
+
+    Source: Burgess et al. 2018, equation 8.
+    """
+    check_weights(gamma=gamma)
+    if not isinstance(capacity, Tensor):
+        check_weights(capacity=capacity)
+    *_, log_px, kl = one_sample(model, x)
+    loss = gamma * (kl.mean() - capacity).abs() - log_px
+    return {"loss": loss, "log_px": log_px, "kl": kl, "elbo_bound": log_px - kl}
+
+
+def one_sample(model: VAE | GivenLabel, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What the one-sample objectives are made of: q_mu, q_logvar, z ~ q(z|x), log p(x|z), KL[q(z|x) || p(z)].
+
+    Args:
+        model: a `VAE` (or a `GivenLabel`). x: a batch, (B, D).
+
+    Returns:
+        (B, Z) three times, (B,) twice, nats, not reduced.
+
+    Raises:
+        ValueError: if x is no batch of flat examples.
+    """
     check_batch(x)
     q_mu, q_logvar = model.encode(x)
     z = sample_normal(q_mu, q_logvar)
     log_px = model.likelihood.log_prob(x, model.decode(z))
-    kl = model.prior.kl(q_mu, q_logvar, z)
-    return {"loss": beta * kl - log_px, "log_px": log_px, "kl": kl, "elbo_bound": log_px - kl}
+    return q_mu, q_logvar, z, log_px, model.prior.kl(q_mu, q_logvar, z)
 
 
 def log_weights(model: VAE | GivenLabel, x: Tensor, *, n_samples: int) -> Tensor:
@@ -151,6 +190,19 @@ def check_terms(terms: Terms, batch_size: int) -> None:
                 "Sum over data or latent dimensions, never over the batch."
             )
     check_suffix(**terms)
+
+
+def check_weights(**weights: float) -> None:
+    """Raise ValueError unless each weight is a finite number >= 0, naming the first that is not."""
+    for name, value in weights.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+
+
+def check_standard_normal(model: VAE) -> None:
+    """Raise ValueError unless the prior is N(0, I), whose KL splits by latent."""
+    if not isinstance(model.prior, StandardNormal):
+        raise ValueError(f"this objective looks at single latents and needs the prior N(0, I), got {model.prior}")
 
 
 def check_batch(x: Tensor) -> None:

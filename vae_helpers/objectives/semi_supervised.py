@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vae_helpers.distributions import log_normal, sample_normal
 from vae_helpers.models import ADGM, M2, Classifier
-from vae_helpers.objectives.bounds import Terms, check_batch
+from vae_helpers.objectives.bounds import Terms, check_batch, check_weights
 
 
 def classification(model: Classifier, x: Tensor, y: Tensor) -> Terms:
@@ -197,8 +197,7 @@ def total_loss(labelled: Terms, unlabelled: Terms, *, n_labelled: int, n_unlabel
 
     Source: Kingma et al. 2014, equations 8 and 9.
     """
-    if not (alpha >= 0 and math.isfinite(alpha)):
-        raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
+    check_weights(alpha=alpha)
     if not (n_labelled >= 1 and n_unlabelled >= 1):
         raise ValueError(f"both counts must be at least 1, got n_labelled={n_labelled}, n_unlabelled={n_unlabelled}")
     total = (
