@@ -15,7 +15,7 @@ ALLOWED = {
     "models": {"nets", "priors", "likelihoods", "distributions"},
     "objectives": {"models", "priors", "likelihoods", "distributions"},
     "data": set(),
-    "training": {"data", "models", "objectives"},
+    "training": {"data", "models", "objectives", "distributions"},
     "evaluation": {"objectives", "models", "priors", "likelihoods", "distributions", "data"},
     "experiments": {
         "distributions", "priors", "likelihoods", "nets", "models", "objectives", "data", "training", "evaluation",

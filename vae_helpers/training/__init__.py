@@ -4,14 +4,18 @@ from vae_helpers.training.budget import Budget, Setup, pick_device, setup
 from vae_helpers.training.checkpoint import CheckpointError
 from vae_helpers.training.history import History
 from vae_helpers.training.loop import NonFiniteLossError, fit
+from vae_helpers.training.two_steps import CapacityStep, FactorVAEStep, NonSynergisticStep
 from vae_helpers.training.updates import GradientStep, SemiSupervisedStep, Update
 
 __all__ = [
     "Budget",
+    "CapacityStep",
     "CheckpointError",
+    "FactorVAEStep",
     "GradientStep",
     "History",
     "NonFiniteLossError",
+    "NonSynergisticStep",
     "SemiSupervisedStep",
     "Setup",
     "Update",

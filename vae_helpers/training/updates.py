@@ -68,23 +68,23 @@ class GradientStep:
         self.model, self.bf16 = model, bf16
         self.objective: Objective = torch.compile(objective) if compiled else objective
         self.device = next(model.parameters()).device
-        fused = self.device.type in ("cpu", "cuda")
+        self.fused = self.device.type in ("cpu", "cuda")
         self.lr, self.decay_steps = lr, decay_steps
         self.taken = torch.zeros((), device=self.device)  # a tensor, so that a captured step counts too
         rate = torch.tensor(lr, device=self.device) if decay_steps else lr
         capturable = self.device.type == "cuda"
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=fused, capturable=capturable)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=self.fused, capturable=capturable)
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:
         """One step; returns the mean of each term."""
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.autocast():
             means = self.means(batch)
         means["loss"].backward()
         if self.decay_steps:
             share_left = (1 - self.taken / self.decay_steps).clamp(0, 1)
             self.optimizer.param_groups[0]["lr"].copy_(self.lr * (2 * share_left).clamp_max(1))
-            self.taken += 1
+        self.taken += 1
         self.optimizer.step()
         return {name: value.detach() for name, value in means.items()}
 
@@ -94,8 +94,12 @@ class GradientStep:
         check_terms(terms, len(batch if isinstance(batch, Tensor) else batch[0]))
         return {name: value.mean() for name, value in terms.items()}
 
+    def autocast(self) -> torch.autocast:
+        """The precision of the matrix products, as a context."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser and the steps that the decay has counted."""
+        """Weights, optimiser and the steps taken."""
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "taken": self.taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
