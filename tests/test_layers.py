@@ -19,6 +19,7 @@ ALLOWED = {
     "evaluation": {"objectives", "models", "priors", "likelihoods", "distributions", "data"},
     "experiments": {
         "distributions", "priors", "likelihoods", "nets", "models", "objectives", "data", "training", "evaluation",
+        "plotting",
     },
     "plotting": set(),
     "explorer": {"plotting", "models", "evaluation", "priors", "data"},

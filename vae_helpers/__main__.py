@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from vae_helpers.data import DataError
-from vae_helpers.training import Budget, CheckpointError, NonFiniteLossError, setup
+from vae_helpers.training import Budget, CheckpointError, NonFiniteLossError, TensorBoard, setup
 
 
 def list_studies() -> None:
@@ -50,6 +50,8 @@ def train(study_name: str, arguments: list[str]) -> None:
         out: Path | None = None,
         resume: bool = False,
         checkpoint_every: int = 1000,
+        eval_every: int = 0,
+        tensorboard: Path | None = None,
     ) -> None:
         """Train one model; checkpoint, weights and record go to a run folder.
 
@@ -60,13 +62,22 @@ def train(study_name: str, arguments: list[str]) -> None:
             out: run folder; default: runs/ (or VAE_RUNS) and a name made of the settings.
             resume: go on from the folder's checkpoint.
             checkpoint_every: steps between checkpoints.
+            eval_every: steps between evaluations; 0 makes about twenty in a run.
+            tensorboard: folder for TensorBoard events: terms, evaluations and, where the study has one, a picture.
         """
         os.environ["VAE_BUDGET"] = str(budget)  # what setup reports
         setup(seed)
         folder = out or run_folder(study_name, config, seed, budget)
         print(f"run folder: {folder}")
         run = study.run(
-            config, seed=seed, budget=budget, folder=folder, resume=resume, checkpoint_every=checkpoint_every
+            config,
+            seed=seed,
+            budget=budget,
+            folder=folder,
+            resume=resume,
+            checkpoint_every=checkpoint_every,
+            eval_every=eval_every,
+            watch=TensorBoard(tensorboard, picture=study.picture) if tensorboard else None,
         )
         if run.history.interrupted:
             print(f"stopped at step {run.steps:,}; the same command with --resume goes on from there")

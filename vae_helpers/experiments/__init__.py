@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from vae_helpers.experiments import conditional, gaussians, gmvae, judge, m1, m2, supervised, warm_start
+from vae_helpers.experiments import conditional, gaussians, gmvae, judge, m1, m2, nonsyn, supervised, warm_start
 from vae_helpers.experiments.released import Released, load_released, released_names
 from vae_helpers.experiments.run import Run
 
@@ -20,12 +21,14 @@ class Study:
     Args:
         summary: one line for ``list``. config: the frozen dataclass of its settings.
         build: config -> an untrained model. run: (config, seed=, ...) -> `Run`.
+        picture: model -> (H, W) or (H, W, 3), 0 to 1, to watch it learn; None for none.
     """
 
     summary: str
     config: type
     build: Callable[[Any], nn.Module]
     run: Callable[..., Run]
+    picture: Callable[[Any], np.ndarray] | None = None
 
 
 STUDIES = {
@@ -61,6 +64,13 @@ STUDIES = {
         warm_start.WarmStartConfig,
         warm_start.build,
         warm_start.run,
+    ),
+    "nonsyn": Study(
+        "dSprites without labels: Non-Synergistic VAE, beta-VAE, FactorVAE, beta-TCVAE (notebook 08)",
+        nonsyn.NonSynConfig,
+        nonsyn.build,
+        nonsyn.run,
+        nonsyn.picture,
     ),
 }
 

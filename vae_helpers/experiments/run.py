@@ -18,7 +18,7 @@ from torch import nn
 
 from vae_helpers.data import Stream
 from vae_helpers.objectives import Terms
-from vae_helpers.training import Budget, History, Update, fit
+from vae_helpers.training import Budget, History, Update, Watch, fit
 from vae_helpers.training.budget import describe_device
 from vae_helpers.training.checkpoint import atomic_write
 
@@ -83,6 +83,10 @@ class Keeping(TypedDict, total=False):
     """steps between checkpoints; default 1,000"""
     progress: bool
     """show progress; default True"""
+    eval_every: int
+    """steps between evaluations; default 0: twenty in a run"""
+    watch: Watch | None
+    """called with model and history at each evaluation; see `training.fit`"""
 
 
 def train(
@@ -103,19 +107,26 @@ def train(
     resume: bool = False,
     checkpoint_every: int = 1000,
     progress: bool = True,
+    eval_every: int = 0,
+    watch: Watch | None = None,
 ) -> Run:
     """Fit a study's model and measure it: the part that all studies share.
 
     Args:
         study, config, seed, budget, data: go into the record; config has ``steps``, ``lr``, ``bf16`` and ``compiled``.
         objective, update: one of the two, as for `training.fit`.
-        measure: the finished model -> metrics. evaluate: numbers along the way, twenty times in a run and at the
+        measure: the finished model -> metrics. evaluate: numbers along the way, every ``eval_every`` steps and at the
             steps ``eval_at``.
-        folder, resume, checkpoint_every, progress: see `Keeping`.
+        folder, resume, checkpoint_every, progress, eval_every, watch: see `Keeping`.
 
     Returns:
         a `Run`; its ``history.interrupted`` says if it was stopped by hand.
+
+    Raises:
+        ValueError: for a negative ``eval_every``, or a setting and a metric of one name.
     """
+    if eval_every < 0:
+        raise ValueError(f"eval_every must not be negative, got {eval_every}")
     history = fit(
         model,
         batches,
@@ -126,8 +137,9 @@ def train(
         bf16=config.bf16,
         compiled=config.compiled,
         evaluate=evaluate,
-        eval_every=max(config.steps // 20, 1),
+        eval_every=eval_every or max(config.steps // 20, 1),
         eval_at=eval_at,
+        watch=watch,
         log_every=min(50, config.steps),
         checkpoint=checkpoint_file(folder) if folder else None,
         checkpoint_every=checkpoint_every,

@@ -106,13 +106,19 @@ def measure_along(
         (linear regression from all latents, on half of the images).
     """
 
+    return measure_codes(model, code, images, classes) | curve_metrics(model, images, classes, seed=seed)
+
+
+def curve_metrics(model: VAE, images: FactorImages, classes: Tensor, *, seed: int) -> dict[str, float]:
+    """The metrics of `measure_along`, of any model of images with factors."""
+
     def encoder(x: Tensor) -> Tensor:
         return model.encode(x)[0]
 
     codes = encode_classes(encoder, images, classes, device=classes.device)
     votes = {"n_train": 60, "n_test": 60, "batch_size": 32, "n_variance": 500}
     regression = factor_r2(codes, classes.cpu(), images.grid, n_train=len(classes) // 2)
-    return measure_codes(model, code, images, classes) | {
+    return {
         "curve_factor_vae": factor_vae(encoder, images, seed=seed, device=classes.device, **votes).score,
         "curve_mig": mig(codes, classes.cpu(), images.grid).score,
         **{f"curve_r2_{f}": value for f, value in zip(regression.names, regression.r2.tolist(), strict=True)},

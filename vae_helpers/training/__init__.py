@@ -3,7 +3,8 @@
 from vae_helpers.training.budget import Budget, Setup, pick_device, setup
 from vae_helpers.training.checkpoint import CheckpointError
 from vae_helpers.training.history import History
-from vae_helpers.training.loop import NonFiniteLossError, fit
+from vae_helpers.training.loop import NonFiniteLossError, Watch, fit
+from vae_helpers.training.tensorboard import TensorBoard
 from vae_helpers.training.two_steps import CapacityStep, FactorVAEStep, NonSynergisticStep
 from vae_helpers.training.updates import GradientStep, SemiSupervisedStep, Update
 
@@ -18,7 +19,9 @@ __all__ = [
     "NonSynergisticStep",
     "SemiSupervisedStep",
     "Setup",
+    "TensorBoard",
     "Update",
+    "Watch",
     "fit",
     "pick_device",
     "setup",

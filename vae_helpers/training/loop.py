@@ -20,6 +20,8 @@ from vae_helpers.training.history import History
 from vae_helpers.training.progress import Progress
 from vae_helpers.training.updates import GradientStep, Objective, Update
 
+Watch = Callable[[Any, History], None]
+
 
 class NonFiniteLossError(RuntimeError):
     """A term became NaN or infinite; the message names the step, the terms and the last good checkpoint."""
@@ -38,6 +40,7 @@ def fit(
     evaluate: Callable[[Any], dict[str, float]] | None = None,
     eval_every: int = 1000,
     eval_at: Collection[int] = (),
+    watch: Watch | None = None,
     log_every: int = 50,
     checkpoint: Path | None = None,
     checkpoint_every: int = 1000,
@@ -61,6 +64,8 @@ def fit(
         evaluate: called with the model every ``eval_every`` steps and at the end, in evaluation mode,
             without gradients and with the random state put back; returns numbers by name.
         eval_at: further steps after which it is called; 0 is before the first step.
+        watch: called with the model and the history at the start and after each evaluation (or where one would be),
+            likewise; for live views and logs.
         log_every: steps a row of the history averages over; also how often losses are checked.
         checkpoint: file to write every ``checkpoint_every`` steps (at a multiple of ``log_every``) and at the end.
         resume: go on from ``checkpoint`` if it exists. config: saved in it and compared on resuming.
@@ -88,6 +93,9 @@ def fit(
         checkpoints.check_usable(checkpoint, resume=resume)
         if checkpoint.exists():
             run.load()
+    if watch is not None:
+        run.watch = watch
+        evaluate = evaluate or _nothing
     device = next(model.parameters()).device
     step_fn = CapturedStep(run.step) if device.type == "cuda" else run.step
     bar = Progress(steps, start=run.at, enabled=progress, title=title)
@@ -95,6 +103,8 @@ def fit(
     seconds, flushed_at = run.history.seconds, run.at
     if run.at == 0 and 0 in eval_at and evaluate is not None:
         run.evaluate(evaluate)
+    elif watch is not None:
+        run.show()
     began = time.perf_counter()
     model.train()
     with _interrupt_at_step_boundary() as interrupt:
@@ -143,6 +153,7 @@ class _Run:
         self.at = 0
         self.names: list[str] = []
         self.last_good = 0
+        self.watch: Watch | None = None
 
     def step(self, index: Tensor) -> Tensor:
         """One update on the batch at ``index``; the terms as one vector."""
@@ -183,6 +194,16 @@ class _Run:
         with torch.random.fork_rng(), torch.no_grad():
             self.history.evals.append({"step": float(self.at), **evaluate(self.update.model)})
         self.update.model.train()
+        self.show()
+
+    def show(self) -> None:
+        """Call ``watch``, as carefully."""
+        if self.watch is None:
+            return
+        self.update.model.eval()
+        with torch.random.fork_rng(), torch.no_grad():
+            self.watch(self.update.model, self.history)
+        self.update.model.train()
 
     def save(self) -> None:
         """Write everything that is needed to go on."""
@@ -217,6 +238,10 @@ class _Run:
 
     def _shapes(self) -> dict[str, list[int]]:
         return {name: list(value.shape) for name, value in self.update.model.state_dict().items()}
+
+
+def _nothing(model: Any) -> dict[str, float]:
+    return {}
 
 
 def _crossed(at: int, every: int, log_every: int) -> bool:

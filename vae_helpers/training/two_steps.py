@@ -85,10 +85,11 @@ class FactorVAEStep(GradientStep):
         self.discriminator.requires_grad_(False)
         terms = super().__call__(x)
         self.discriminator.requires_grad_(True)
-        with torch.no_grad(), self.autocast():
-            z, z_others = sample_normal(*self.vae.encode(batch)).chunk(2)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        found = objectives.discrimination(self.discriminator, z, objectives.permuted(z_others))
+        with self.autocast():
+            with torch.no_grad():
+                z, z_others = sample_normal(*self.vae.encode(batch)).chunk(2)
+            found = objectives.discrimination(self.discriminator, z, objectives.permuted(z_others))
         found["loss"].mean().backward()
         self.discriminator_optimizer.step()
         return {**terms, "discriminator_loss": found["discriminator_loss"].mean().detach()}

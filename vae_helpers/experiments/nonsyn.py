@@ -1,0 +1,256 @@
+"""Study ``nonsyn``: the Non-Synergistic VAE and its rivals on images with known factors."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Unpack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_helpers import objectives
+from vae_helpers.data import FactorBatches, FactorImages
+from vae_helpers.distributions import sample_normal
+from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
+from vae_helpers.evaluation.correlation import gaussian_total_correlation
+from vae_helpers.experiments import sprites
+from vae_helpers.experiments.run import Keeping, Run, check_choices, train
+from vae_helpers.models import VAE
+from vae_helpers.nets import MLP
+from vae_helpers.objectives.subsets import CHOICES
+from vae_helpers.plotting import tile
+from vae_helpers.priors import StandardNormal
+from vae_helpers.training import (
+    Budget,
+    CapacityStep,
+    FactorVAEStep,
+    GradientStep,
+    NonSynergisticStep,
+    Update,
+    pick_device,
+)
+
+Method = Literal["nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcvae", "capacity"]
+DISCRIMINATOR = (1000,) * 6  # hidden widths, with leaky ReLUs of slope 0.2 (Kim & Mnih 2018, appendix A)
+TRAVERSAL = torch.linspace(-3, 3, 9)  # standard deviations
+
+
+@dataclass(frozen=True)
+class NonSynConfig:
+    """Settings of one model."""
+
+    method: Method = "nonsyn"
+    """the objective: Non-Synergistic (two steps), the same penalty in one step, or one of its rivals"""
+    data: sprites.Source = "rendered"
+    """dSprites drawn by the formula, or the official file"""
+    alpha: float = 5.0
+    """nonsyn, masked: weight of the KL of the latents left out"""
+    omega: float = 0.9
+    """nonsyn, masked: a latent is kept if it adds more than 1 / omega - 1 of the KL kept so far"""
+    choice: Literal["greedy", "descending", "random"] = "greedy"
+    """nonsyn, masked: how the latents to keep are found"""
+    beta: float = 4.0
+    """beta_vae: weight of the KL; beta_tcvae: of the total correlation"""
+    gamma: float = 35.0
+    """factor_vae: weight of the total correlation; capacity: of the distance to the capacity"""
+    capacity: float = 25.0
+    """capacity: the KL allowed at the end, nats; it rises in a line over the first two thirds of the steps"""
+    estimator: Literal["stratified", "weighted"] = "stratified"
+    """beta_tcvae: how q(z) is estimated from a batch"""
+    z_dim: int = 10
+    """number of latents"""
+    lr: float = 1e-4
+    """Adam's step size"""
+    decay: bool = False
+    """let the step size fall linearly to zero over the second half of the steps"""
+    batch_size: int = 64
+    """images a step"""
+    steps: int = 0
+    """optimiser steps; 0 takes the budget's: smoke 10, quick 1,000, full 150,000"""
+    bf16: bool = False
+    """convolutions in bfloat16"""
+    compiled: bool = False
+    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
+
+
+def build(config: NonSynConfig) -> VAE:
+    """An untrained model; its weights come from torch's global generator.
+
+    Raises:
+        ValueError: for an unknown setting or fewer than two latents.
+    """
+    check_choices(config)
+    if config.z_dim < 2:
+        raise ValueError(f"z_dim must be at least 2 for latents to be told apart, got {config.z_dim}")
+    return sprites.build_vae(StandardNormal(config.z_dim), None)
+
+
+def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> Update:
+    """The update that a method stands for.
+
+    Args:
+        config: with its steps resolved. model: of `build`, on its device. n_data: size of the data set.
+
+    Raises:
+        ValueError: for a weight, an omega or a step size out of range.
+    """
+    options: dict[str, Any] = {
+        "lr": config.lr,
+        "bf16": config.bf16,
+        "compiled": config.compiled,
+        "decay_steps": config.steps if config.decay else 0,
+    }
+    penalty: dict[str, Any] = {"alpha": config.alpha, "omega": config.omega, "choice": CHOICES[config.choice]}
+    match config.method:
+        case "nonsyn":
+            return NonSynergisticStep(model, **penalty, **options)
+        case "masked":
+            return GradientStep(model, partial(objectives.masked_elbo, **penalty), **options)
+        case "factor_vae":
+            device = next(model.parameters()).device
+            discriminator = MLP(config.z_dim, DISCRIMINATOR, 1, activation="leaky_relu").to(device)
+            return FactorVAEStep(model, discriminator, gamma=config.gamma, **options)
+        case "beta_tcvae":
+            objective = partial(objectives.beta_tcvae, beta=config.beta, n_data=n_data, estimator=config.estimator)
+            return GradientStep(model, objective, **options)
+        case "capacity":
+            rising_steps = max(2 * config.steps // 3, 1)
+            return CapacityStep(
+                model, gamma=config.gamma, capacity=config.capacity, rising_steps=rising_steps, **options
+            )
+        case _:
+            beta = config.beta if config.method == "beta_vae" else 1.0
+            return GradientStep(model, partial(objectives.elbo, beta=beta), **options)
+
+
+class ImageBatches(FactorBatches):
+    """`FactorBatches` that keeps the factors to itself."""
+
+    def take(self, index: Tensor) -> Tensor:  # type: ignore[override]
+        """The images at grid positions ``index`` (B,)."""
+        return super().take(index).x
+
+
+def run(
+    config: NonSynConfig,
+    *,
+    seed: int,
+    budget: Budget | None = None,
+    images: FactorImages | None = None,
+    **keeping: Unpack[Keeping],
+) -> Run:
+    """Train one model on images drawn without their factors, and measure it with them.
+
+    Args:
+        config: the settings. seed: of weights, draws and noise. budget: None for `Budget.current`.
+        images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
+
+    Returns:
+        a `Run` with the metrics of `measure_bound` and `sprites.measure_metrics`.
+
+    Raises:
+        ValueError: for a setting out of range. DataError: if the official file is wanted and cannot be had.
+    """
+    check_choices(config)
+    budget = Budget.current() if budget is None else budget
+    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=1000, full=150_000))
+    images = sprites.images_of(config.data) if images is None else images
+    device = pick_device()
+    torch.manual_seed(seed)
+    model = build(config).to(device)
+    update = update_of(config, model, n_data=images.grid.n_images)
+    classes = sprites.draw(images, budget.pick(smoke=100, quick=2000, full=10_000), seed=seed, device=device)
+    n_curve = budget.pick(smoke=50, quick=500, full=1000)
+    twice = 2 if config.method == "factor_vae" else 1  # its discriminator learns from images of its own
+    batches = ImageBatches(images, batch_size=twice * config.batch_size, seed=seed, device=device)
+
+    def evaluate(model: Any) -> dict[str, float]:
+        return measure_bound(model, images, classes[:n_curve]) | sprites.curve_metrics(
+            model, images, classes[:n_curve], seed=seed
+        )
+
+    def measure(model: Any) -> dict[str, float]:
+        torch.manual_seed(seed)
+        return measure_bound(model, images, classes) | sprites.measure_metrics(
+            model, images, seed=seed, budget=budget, device=device
+        )
+
+    return train(
+        "nonsyn",
+        config,
+        model,
+        batches,
+        update=update,
+        seed=seed,
+        budget=budget,
+        data=images.source,
+        measure=measure,
+        evaluate=evaluate,
+        **keeping,
+    )
+
+
+@torch.inference_mode()
+def measure_bound(model: VAE, images: FactorImages, classes: Tensor, *, batch_size: int = 500) -> dict[str, float]:
+    """The bound and its parts on independent draws.
+
+    Args:
+        model: in evaluation mode. images: the data set. classes: of the images to use, (N, F).
+
+    Returns:
+        nats per image: ``test_elbo_bound``, ``test_log_px``, ``test_kl``, ``kl_latent_1`` ... from the largest;
+        ``active_units`` (variance of the mean over 0.01); ``gaussian_tc_mean`` and ``gaussian_tc_sampled``, total
+        correlation of the Gaussian with the covariance of the means and of samples.
+    """
+    log_px, means, logvars, samples = [], [], [], []
+    for part in classes.split(batch_size):
+        x = images.pixels(part)
+        q_mu, q_logvar = model.encode(x)
+        z = sample_normal(q_mu, q_logvar)
+        log_px.append(model.likelihood.log_prob(x, model.decode(z)).cpu().double())
+        means.append(q_mu.cpu())
+        logvars.append(q_logvar.cpu())
+        samples.append(z.cpu())
+    moments = AggregatePosterior.of(torch.cat(means), torch.cat(logvars))
+    bound, kl = torch.cat(log_px).mean().item(), moments.kl.sum().item()
+    ordered = moments.kl.sort(descending=True).values.tolist()
+    return {
+        "test_elbo_bound": bound - kl,
+        "test_log_px": bound,
+        "test_kl": kl,
+        **{f"kl_latent_{j + 1}": value for j, value in enumerate(ordered)},
+        "active_units": moments.active_units(),
+        "gaussian_tc_mean": gaussian_total_correlation(torch.cat(means)),
+        "gaussian_tc_sampled": gaussian_total_correlation(torch.cat(samples)),
+    }
+
+
+@torch.inference_mode()
+def traversals(model: VAE, x: Tensor, *, n_rows: int) -> Tensor:
+    """Images, their reconstructions, and one latent at a time moved, the latents sorted by their KL.
+
+    Args:
+        model: in evaluation mode. x: images to take moments from, (N, D); the first nine are shown and the first one
+            is the start of the traversals. n_rows: latents shown.
+
+    Returns:
+        (2 + n_rows, 9, D): the images, their reconstructions, and a latent from -3 to 3 standard deviations a row.
+    """
+    moments = aggregate_posterior(model, x)
+    q_mu, _ = model.encode(x[: len(TRAVERSAL)])
+    order = moments.kl.argsort(descending=True)[:n_rows].tolist()
+    codes = moments.traversal(q_mu[0], order, TRAVERSAL)
+    moved = model.decode_mean(codes).view(len(order), len(TRAVERSAL), -1)
+    return torch.cat([x[None, : len(TRAVERSAL)], model.decode_mean(q_mu)[None], moved])
+
+
+def picture(model: VAE) -> np.ndarray:
+    """`traversals` of dSprites as one picture, (H, W), 0 to 1, for TensorBoard."""
+    images = sprites.images_of("rendered")
+    classes = images.grid.sample(200, generator=torch.Generator().manual_seed(0))
+    x = images.pixels(classes.to(next(model.parameters()).device))
+    rows = traversals(model, x, n_rows=model.z_dim)
+    return tile(rows.flatten(0, 1).cpu(), images.shape[1:], n_columns=len(TRAVERSAL), between=0.85)
