@@ -1,0 +1,205 @@
+"""The study of the Non-Synergistic VAE and its rivals, and what TensorBoard gets to see of a run."""
+
+import math
+from functools import cache
+
+import pytest
+import torch
+
+from vae_helpers import __main__ as command_line
+from vae_helpers import objectives
+from vae_helpers.data import FactorGrid, FactorImages
+from vae_helpers.evaluation import aggregate_posterior
+from vae_helpers.experiments import nonsyn, sprites
+from vae_helpers.experiments.nonsyn import NonSynConfig
+from vae_helpers.training import Budget, FactorVAEStep, History, NonSynergisticStep, TensorBoard
+
+METHODS = ("nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcvae", "capacity")
+
+
+@cache
+def a_model(z_dim=4):
+    torch.manual_seed(0)
+    model = nonsyn.build(NonSynConfig(z_dim=z_dim)).eval()
+    with torch.no_grad():
+        model.encoder.head.weight[:z_dim] *= torch.arange(1.0, z_dim + 1)[:, None] * 20  # KLs of different sizes
+    return model
+
+
+@cache
+def some_images(n=60):
+    images = sprites.images_of("rendered")
+    classes = images.grid.sample(n, generator=torch.Generator().manual_seed(1))
+    return images, classes, images.pixels(classes)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_descends_the_objective_it_is_named_after(method):
+    config = NonSynConfig(method=method, z_dim=4, steps=30, alpha=3.0, omega=0.8, beta=7.0, gamma=11.0, capacity=9.0)
+    _, _, x = some_images()
+    torch.manual_seed(0)
+    model = nonsyn.build(config)
+    update = nonsyn.update_of(config, model, n_data=500)
+    expected = {
+        "nonsyn": lambda: objectives.elbo(model, x),  # the first of its two steps
+        "masked": lambda: objectives.masked_elbo(model, x, alpha=3.0, omega=0.8),
+        "vae": lambda: objectives.elbo(model, x),
+        "beta_vae": lambda: objectives.elbo(model, x, beta=7.0),
+        "factor_vae": lambda: objectives.factor_vae(model, update.discriminator, x, gamma=11.0),
+        "beta_tcvae": lambda: objectives.beta_tcvae(model, x, beta=7.0, n_data=500),
+        "capacity": lambda: objectives.capacity_elbo(model, x, gamma=11.0, capacity=0.0),
+    }[method]
+    torch.manual_seed(1)
+    found = update.means(x)["loss"]
+    torch.manual_seed(1)
+    torch.testing.assert_close(found, expected()["loss"].mean())
+
+
+def test_two_step_methods_get_two_step_updates():
+    for method, kind in (("nonsyn", NonSynergisticStep), ("factor_vae", FactorVAEStep)):
+        config = NonSynConfig(method=method, steps=5)
+        assert isinstance(nonsyn.update_of(config, nonsyn.build(config), n_data=500), kind)
+
+
+@pytest.mark.parametrize("method", ["nonsyn", "factor_vae"])
+def test_a_run_measures_what_it_says_and_is_repeatable(method):
+    grid = FactorGrid(names=("left", "right"), sizes=(3, 4))
+
+    def render(classes):
+        pixels = torch.zeros(len(classes), 64, 64, dtype=torch.uint8)
+        for k, column in enumerate((10, 40)):
+            row = 10 * classes[:, k, None] + torch.arange(10)
+            pixels[torch.arange(len(classes))[:, None], row, column] = 1
+        return pixels.flatten(1)
+
+    images = FactorImages("bars", "two bars", (1, 64, 64), grid, render, white=1)
+    seen = []
+    config = NonSynConfig(method=method, z_dim=3, batch_size=8, steps=4)
+
+    def run():
+        return nonsyn.run(
+            config, seed=1, budget=Budget.SMOKE, images=images, progress=False, eval_every=2,
+            watch=lambda model, history: seen.append((model.training, len(history.evals))),
+        )  # fmt: skip
+
+    first, second = run(), run()
+    assert first.metrics == second.metrics
+    assert seen[: len(seen) // 2] == [(False, 0), (False, 1)]  # four steps are one window of the log
+    metrics = first.metrics
+    assert {"test_elbo_bound", "kl_latent_3", "active_units", "gaussian_tc_mean", "factor_vae", "mig"} <= set(metrics)
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["test_elbo_bound"] == pytest.approx(metrics["test_log_px"] - metrics["test_kl"])
+    latents = [metrics[f"kl_latent_{j}"] for j in (1, 2, 3)]
+    assert sum(latents) == pytest.approx(metrics["test_kl"])
+    assert latents == sorted(latents, reverse=True)
+
+
+def test_factor_vae_draws_images_for_its_discriminator_too(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(nonsyn, "train", lambda *args, **kwargs: sizes.append(args[3].batch_size))
+    for method in ("vae", "factor_vae"):
+        nonsyn.run(NonSynConfig(method=method, batch_size=8), seed=0, budget=Budget.SMOKE)
+    assert sizes == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "gan"}, "unknown method 'gan'; choose one of nonsyn, masked"),
+        ({"choice": "best"}, "unknown choice 'best'"),
+        ({"data": "mnist"}, "unknown data 'mnist'"),
+        ({"z_dim": 1}, "z_dim must be at least 2"),
+        ({"alpha": -1.0}, "alpha must be a finite number >= 0, got -1"),
+        ({"omega": 1.5}, "omega must be above 0 and at most 1, got 1.5"),
+        ({"omega": 0.0}, "omega must be above 0"),
+        ({"method": "beta_vae", "beta": -2.0}, "beta must be a finite number >= 0"),
+        ({"method": "factor_vae", "gamma": math.nan}, "gamma must be a finite number >= 0"),
+        ({"method": "capacity", "capacity": -1.0}, "capacity must be a finite number >= 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"lr": 0.0}, "lr must be positive"),
+    ],
+)
+def test_bad_settings_stop_before_or_at_the_first_step(settings, message):
+    with pytest.raises(ValueError, match=message):
+        nonsyn.run(NonSynConfig(**{"batch_size": 4, **settings}), seed=0, budget=Budget.SMOKE, progress=False)
+
+
+def test_traversals_show_images_reconstructions_and_the_latents_by_their_kl():
+    model, (_, _, x) = a_model(), some_images()
+    rows = nonsyn.traversals(model, x, n_rows=3)
+    assert rows.shape == (5, 9, 4096)
+    torch.testing.assert_close(rows[0], x[:9])
+    q_mu, _ = model.encode(x[:9])
+    torch.testing.assert_close(rows[1], model.decode_mean(q_mu))
+    moments = aggregate_posterior(model, x)
+    for row, j in zip(rows[2:], moments.kl.argsort(descending=True)[:3], strict=True):
+        z = q_mu[0].clone()
+        z[j] = moments.mean[j] - 3 * moments.sd[j]
+        torch.testing.assert_close(row[0], model.decode_mean(z[None])[0])
+    assert nonsyn.picture(model).shape == (6 * 65 - 1, 9 * 65 - 1)
+
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return found
+
+
+def test_tensorboard_gets_each_row_once_also_when_a_run_goes_on(tmp_path):
+    history, pictures = History(), []
+
+    def picture(model):
+        pictures.append(model)
+        return torch.rand(8, 6).numpy()
+
+    watch = TensorBoard(tmp_path, picture=picture)
+    watch("a model", history)
+    for step in (50, 100):
+        history.rows.append({"step": step, "seconds": 1.0, "loss": float(step)})
+        history.evals.append({"step": step, "mig": step / 1000})
+        watch("a model", history)
+    resumed = History(rows=history.rows[:1], evals=history.evals[:1])  # from the checkpoint at step 50
+    again = TensorBoard(tmp_path, picture=picture)
+    again("a model", resumed)
+    for step in (100, 150):
+        resumed.rows.append({"step": step, "seconds": 1.0, "loss": -float(step)})
+        again("a model", resumed)
+    found = events(tmp_path)
+    assert [(e.step, e.value) for e in found.Scalars("terms/loss")] == [(50, 50.0), (100, -100.0), (150, -150.0)]
+    assert [e.step for e in found.Scalars("evaluations/mig")] == [50]
+    assert {"terms/seconds", "terms/step"}.isdisjoint(found.Tags()["scalars"])
+    assert found.Images("picture")[-1].step == 150
+    assert (found.Images("picture")[-1].height, found.Images("picture")[-1].width) == (8, 6)
+
+
+def test_a_tensorboard_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="TensorBoard events cannot be written to"):
+        TensorBoard(tmp_path / "file")("a model", History())
+
+
+def test_the_command_of_the_readme_trains_evaluates_and_writes_events(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VAE_BUDGET", "smoke")
+    words = [
+        "--alpha",
+        "5.0",
+        "--omega",
+        "0.9",
+        "--steps",
+        "100",
+        "--eval-every",
+        "50",
+        "--batch-size",
+        "2",
+        "--z-dim",
+        "3",
+    ]
+    folders = ["--out", str(tmp_path / "run"), "--tensorboard", str(tmp_path / "events")]
+    command_line.train("nonsyn", [*words, *folders])
+    assert "factor_vae" in capsys.readouterr().out
+    found = events(tmp_path / "events")
+    assert [e.step for e in found.Scalars("evaluations/curve_mig")] == [50, 100]
+    assert [e.step for e in found.Scalars("terms/synergy_loss")] == [50, 100]
+    assert [e.step for e in found.Images("picture")] == [0, 50, 100]
