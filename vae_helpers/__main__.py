@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from vae_helpers.data import DataError
@@ -198,9 +199,10 @@ def release(
 
 
 def data(
-    name: Annotated[Literal["mnist", "frey", "drawn-faces", "dsprites"], tyro.conf.Positional],
+    name: Annotated[Literal["mnist", "frey", "drawn-faces", "dsprites", "portraits", "celeba"], tyro.conf.Positional],
     check: bool = False,
     official: bool = False,
+    download: bool = False,
 ) -> None:
     """Load a data set (fetching it if need be) and say what is there.
 
@@ -208,28 +210,34 @@ def data(
         name: which.
         check: also count its values; for dsprites, compare the drawn images with genuine ones that are at hand.
         official: of dsprites, the official file in place of the drawn images.
+        download: of celeba, fetch what is missing (1.4 GB); the others that can be fetched are so without asking.
     """
-    from vae_helpers.data import IMAGE_SETS, data_root, load_dsprites
+    from vae_helpers.data import IMAGE_SETS, data_root, load_celeba, load_dsprites, load_portraits
     from vae_helpers.data.dsprites import compare_dsprites
 
     print(f"data root: {data_root()}")
     if official and name != "dsprites":
         raise ValueError(f"--official is for dsprites; {name} has one source")
-    if name == "dsprites":
-        sprites = load_dsprites("official" if official else "rendered")
-        factors = ", ".join(f"{n} {size}" for n, size in zip(sprites.grid.names, sprites.grid.sizes, strict=True))
-        size = "x".join(map(str, sprites.shape[1:]))
-        print(f"{sprites.name}: {sprites.source}; {sprites.grid.n_images:,} images {size}; values of {factors}")
-        if check:
+    if download and name != "celeba":
+        raise ValueError(f"--download is for celeba; {name} is drawn, or fetched without asking")
+    if name in ("dsprites", "portraits"):
+        drawn = load_portraits() if name == "portraits" else load_dsprites("official" if official else "rendered")
+        factors = ", ".join(f"{n} {size}" for n, size in zip(drawn.grid.names, drawn.grid.sizes, strict=True))
+        size = "x".join(map(str, drawn.shape))
+        print(f"{drawn.name}: {drawn.source}; {drawn.grid.n_images:,} images {size}; values of {factors}")
+        if check and name == "dsprites":
             print(*compare_dsprites(), sep="\n")
         return
-    images = IMAGE_SETS[name]()
-    print(f"{images.name}: {images.source}; images {images.shape[0]}x{images.shape[1]}")
+    images = load_celeba(download=download) if name == "celeba" else IMAGE_SETS[name]()
+    print(f"{images.name}: {images.source}; images {'x'.join(map(str, images.shape))}")
     if check:
         for split, x, y in (("train", images.x_train, images.y_train), ("test", images.x_test, images.y_test)):
-            grey = x.float() / 255
+            counts = sum(part.flatten().bincount(minlength=256) for part in x.split(10_000)).double() / x.numel()
+            grey = torch.arange(256, dtype=torch.float64) / 255
+            mean = (counts * grey).sum()
+            sd = (counts * (grey - mean) ** 2).sum().sqrt()
             labels = f", per class {y.bincount().tolist()}" if len(y) else ""
-            print(f"  {split}: {len(x):,} images, mean {grey.mean():.4f}, sd {grey.std():.4f}{labels}")
+            print(f"  {split}: {len(x):,} images, mean {mean:.4f}, sd {sd:.4f}{labels}")
 
 
 def doctor() -> None:

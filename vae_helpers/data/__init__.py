@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from vae_helpers.data.batches import Batches, Labelled, LabelledBatches, Stream, TwoBatches, TwoStreams
+from vae_helpers.data.celeba import load_celeba
 from vae_helpers.data.dsprites import load_dsprites
 from vae_helpers.data.faces import load_frey, procedural_faces
 from vae_helpers.data.factor_codes import FactorCode
@@ -12,6 +13,7 @@ from vae_helpers.data.gaussians import GaussianMixture, LinearGaussian
 from vae_helpers.data.labels import LabelSplit, draw_label_split, load_label_split
 from vae_helpers.data.mnist import load_mnist
 from vae_helpers.data.pixels import PIXELS, binarise, to_grey
+from vae_helpers.data.portraits import load_portraits
 from vae_helpers.data.splits import Images
 from vae_helpers.data.views import TwoViews, random_affine, two_views
 
@@ -45,10 +47,12 @@ __all__ = [
     "data_root",
     "describe_root",
     "draw_label_split",
+    "load_celeba",
     "load_dsprites",
     "load_frey",
     "load_label_split",
     "load_mnist",
+    "load_portraits",
     "procedural_faces",
     "random_affine",
     "to_grey",

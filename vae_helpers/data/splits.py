@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -14,13 +15,13 @@ class Images:
 
     Args:
         name: of the data set. source: where these files came from, in words.
-        shape: (H, W) of one image.
-        x_train, x_test: (N, H*W) uint8. y_train, y_test: (N,) int64 labels, or empty when there are none.
+        shape: (H, W) of one grey image, (3, H, W) of one in colour.
+        x_train, x_test: (N, D) uint8. y_train, y_test: (N,) int64 labels, or empty when there are none.
     """
 
     name: str
     source: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     x_train: Tensor = field(repr=False)
     x_test: Tensor = field(repr=False)
     y_train: Tensor = field(repr=False, default_factory=lambda: torch.empty(0, dtype=torch.int64))
@@ -29,7 +30,7 @@ class Images:
     @property
     def x_dim(self) -> int:
         """Pixels per image, D."""
-        return self.shape[0] * self.shape[1]
+        return math.prod(self.shape)
 
     def validation(self, n: int) -> Images:
         """The same data with the last ``n`` training images as test set: for choosing settings.

@@ -236,7 +236,8 @@ def imitation(model: Classifier, batch: tuple[Tensor, Tensor]) -> Terms:
 
 
 def _moved(images: Images) -> Callable[[Tensor], Tensor]:
-    return lambda x: PIXELS["dynamic"](random_affine(x, images.shape))
+    height, width = images.shape
+    return lambda x: PIXELS["dynamic"](random_affine(x, (height, width)))
 
 
 def batches(config: GMVAEConfig, images: Images, *, seed: int, device: torch.device) -> Batches:

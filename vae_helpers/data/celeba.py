@@ -1,0 +1,144 @@
+"""CelebA, cropped to 64 x 64, by torchvision's loader: from a folder that is there, or fetched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.datasets import CelebA
+from torchvision.transforms import v2
+
+from vae_helpers.data.files import DataError, data_root, describe_root, make_writable, offline
+from vae_helpers.data.splits import Images
+
+SHAPE = (3, 64, 64)
+IMAGES = "img_align_celeba"
+PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+
+
+class _Folder(CelebA):
+    """CelebA whose text files need only be there: torchvision would refuse any but the full set's by their hashes."""
+
+    file_list = [(key, None, name) for key, _, name in CelebA.file_list]  # noqa: RUF012
+
+
+def load_celeba(root: Path | None = None, *, download: bool = False, progress: bool = True) -> Images:
+    """The 202,599 aligned faces of CelebA, resized to 64 x 78 and cropped to 64 x 64.
+
+    The cropped pixels are kept in ``root``/celeba/64x64 (2.5 GB), so that only the first call reads the JPEGs.
+
+    Args:
+        root: the data folder, with torchvision's layout in ``root``/celeba; None for `files.data_root`.
+        download: fetch what is missing from Google Drive (1.4 GB; needs the package gdown).
+        progress: show a bar while the images are cropped.
+
+    Returns:
+        `Images` of shape (3, 64, 64), no labels: for training the official training and validation sets, in this
+        order, so that ``validation(19867)`` holds out the official validation set.
+
+    Raises:
+        DataError: if something is missing and may not or cannot be fetched, or an image or a list cannot be read; with
+            the route by hand.
+
+    Source: Liu, Luo, Wang & Tang 2015; the crop of the notebook's write-up.
+    """
+    root = data_root() if root is None else root
+    folder = root / "celeba"
+    kept = {part: folder / "64x64" / f"{part}.npy" for part in ("train", "test")}
+    if not all(path.exists() for path in kept.values()):
+        if download:
+            _fetch(root)
+        _check_layout(folder)
+        make_writable(folder / "64x64")
+        _crop(root, ("train", "valid"), kept["train"], progress=progress)
+        _crop(root, ("test",), kept["test"], progress=progress)
+    x_train, x_test = (_read(path) for path in kept.values())
+    source = f"CelebA, {len(x_train):,} train and {len(x_test):,} test images ({describe_root()})"
+    return Images("celeba", source, SHAPE, x_train, x_test)
+
+
+def _fetch(root: Path) -> None:
+    if offline():
+        raise DataError(f"VAE_OFFLINE forbids fetching CelebA. {_by_hand(root / 'celeba')}")
+    make_writable(root)
+    try:
+        CelebA(str(root), download=True)
+    except Exception as error:  # gdown and torchvision raise many kinds here, a refused quota among them
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(
+            f"CelebA could not be fetched ({why}). "
+            f"Google Drive refuses it once too many people have asked in a day. {_by_hand(root / 'celeba')}"
+        ) from error
+
+
+def _check_layout(folder: Path) -> None:
+    lists = [name for _, _, name in CelebA.file_list if name.endswith(".txt")]
+    missing = [name for name in lists if not (folder / name).is_file()]
+    if not (folder / IMAGES).is_dir():
+        missing.append(f"{IMAGES}/")
+    if missing:
+        raise DataError(f"CelebA is not whole in {folder}: no {', '.join(missing)}. {_by_hand(folder)}")
+
+
+def _by_hand(folder: Path) -> str:
+    lists = ", ".join(name for _, _, name in CelebA.file_list if name.endswith(".txt"))
+    return (
+        f"By hand: from {PAGE} take img_align_celeba.zip, unpacked, and {lists}, and put them into {folder} "
+        f"(so that there is {folder / IMAGES / '000001.jpg'}). Or use the drawn portraits, which need no file."
+    )
+
+
+def _crop(root: Path, splits: tuple[str, ...], path: Path, *, progress: bool) -> None:
+    """Write the pixels of these splits, (N, 12288) uint8, under a temporary name first."""
+    from tqdm.auto import tqdm
+
+    try:
+        parts = [_Folder(str(root), split=split, target_type=[]) for split in splits]
+    except (ValueError, IndexError, TypeError, RuntimeError) as error:  # torchvision: also for a split of one image
+        raise DataError(
+            f"the lists in {root / 'celeba'} cannot be read ({error}). {_by_hand(root / 'celeba')}"
+        ) from None
+    names = [name for part in parts for name in part.filename]
+    if not names:
+        raise DataError(f"the lists in {root / 'celeba'} name no image of {' and '.join(splits)}.")
+    temporary = path.with_suffix(".part")
+    try:
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(names), 3 * 64 * 64))
+        for row, name in enumerate(tqdm(names, desc=f"CelebA, {path.stem}", unit="image", disable=not progress)):
+            pixels[row] = _pixels(root / "celeba" / IMAGES / name).numpy()
+        pixels.flush()
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _pixels(path: Path) -> Tensor:
+    """One image, resized to 64 x 78 and cropped to its middle, (12288,) uint8."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            picture: Any = image.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing, though the lists name it. Unpack img_align_celeba.zip again.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}). Unpack img_align_celeba.zip again.") from None
+    return v2.functional.center_crop(
+        v2.functional.resize(v2.functional.pil_to_tensor(picture), [78, 64]), [64, 64]
+    ).flatten()
+
+
+def _read(path: Path) -> Tensor:
+    try:
+        pixels = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}). Delete it to have it made again.") from None
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (3 * 64 * 64,):
+        raise DataError(f"{path} holds {pixels.dtype} {pixels.shape}, expected uint8 (N, 12288). Delete it.")
+    return torch.from_numpy(pixels)
