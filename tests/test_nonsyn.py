@@ -8,9 +8,9 @@ import torch
 
 from vae_helpers import __main__ as command_line
 from vae_helpers import objectives
-from vae_helpers.data import FactorGrid, FactorImages
+from vae_helpers.data import FactorGrid, FactorImages, Images, load_dsprites
 from vae_helpers.evaluation import aggregate_posterior
-from vae_helpers.experiments import nonsyn, sprites
+from vae_helpers.experiments import nonsyn
 from vae_helpers.experiments.nonsyn import NonSynConfig
 from vae_helpers.training import Budget, FactorVAEStep, History, NonSynergisticStep, TensorBoard
 
@@ -28,7 +28,7 @@ def a_model(z_dim=4):
 
 @cache
 def some_images(n=60):
-    images = sprites.images_of("rendered")
+    images = load_dsprites()
     classes = images.grid.sample(n, generator=torch.Generator().manual_seed(1))
     return images, classes, images.pixels(classes)
 
@@ -92,6 +92,24 @@ def test_a_run_measures_what_it_says_and_is_repeatable(method):
     latents = [metrics[f"kl_latent_{j}"] for j in (1, 2, 3)]
     assert sum(latents) == pytest.approx(metrics["test_kl"])
     assert latents == sorted(latents, reverse=True)
+
+
+def test_images_without_factors_are_measured_by_their_bound_alone():
+    pixels = torch.randint(256, (24, 3 * 64 * 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = Images("noise", "noise", (3, 64, 64), pixels[:16], pixels[16:])
+    config = NonSynConfig(method="beta_tcvae", data="celeba", x_var=0.1, z_dim=3, batch_size=8, steps=3)
+    run = nonsyn.run(config, seed=0, budget=Budget.SMOKE, images=images, progress=False)
+    assert run.model.likelihood.x_logvar.exp().item() == pytest.approx(0.1)
+    assert "kl_latent_3" in run.metrics
+    assert "mig" not in run.metrics
+    assert nonsyn.picture(run.model).shape == (5 * 65 - 1, 9 * 65 - 1, 3)
+
+
+def test_portraits_have_factors():
+    run = nonsyn.run(
+        NonSynConfig(data="portraits", z_dim=3, batch_size=4, steps=2), seed=0, budget=Budget.SMOKE, progress=False
+    )
+    assert {"r2_smile", "factor_vae", "test_elbo_bound"} <= set(run.metrics)
 
 
 def test_factor_vae_draws_images_for_its_discriminator_too(monkeypatch):

@@ -1,10 +1,10 @@
-"""Study ``nonsyn``: the Non-Synergistic VAE and its rivals on images with known factors."""
+"""Study ``nonsyn``: the Non-Synergistic VAE and its rivals on dSprites and faces."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -12,14 +12,25 @@ import torch
 from torch import Tensor
 
 from vae_helpers import objectives
-from vae_helpers.data import FactorBatches, FactorImages
+from vae_helpers.data import (
+    Batches,
+    FactorBatches,
+    FactorImages,
+    Images,
+    Stream,
+    load_celeba,
+    load_dsprites,
+    load_portraits,
+    to_grey,
+)
 from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
 from vae_helpers.evaluation.correlation import gaussian_total_correlation
 from vae_helpers.experiments import sprites
 from vae_helpers.experiments.run import Keeping, Run, check_choices, train
+from vae_helpers.likelihoods import Gaussian
 from vae_helpers.models import VAE
-from vae_helpers.nets import MLP
+from vae_helpers.nets import MLP, ConvDecoder, ConvEncoder
 from vae_helpers.objectives.subsets import CHOICES
 from vae_helpers.plotting import tile
 from vae_helpers.priors import StandardNormal
@@ -33,8 +44,10 @@ from vae_helpers.training import (
     pick_device,
 )
 
+Data = Literal["dsprites", "dsprites_official", "portraits", "celeba"]
 Method = Literal["nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcvae", "capacity"]
 DISCRIMINATOR = (1000,) * 6  # hidden widths, with leaky ReLUs of slope 0.2 (Kim & Mnih 2018, appendix A)
+COLOUR_SHAPE = (3, 64, 64)
 TRAVERSAL = torch.linspace(-3, 3, 9)  # standard deviations
 
 
@@ -44,8 +57,8 @@ class NonSynConfig:
 
     method: Method = "nonsyn"
     """the objective: Non-Synergistic (two steps), the same penalty in one step, or one of its rivals"""
-    data: sprites.Source = "rendered"
-    """dSprites drawn by the formula, or the official file"""
+    data: Data = "dsprites"
+    """dSprites drawn by the formula or from the official file; drawn colour portraits; CelebA (see ``data celeba``)"""
     alpha: float = 5.0
     """nonsyn, masked: weight of the KL of the latents left out"""
     omega: float = 0.9
@@ -62,6 +75,8 @@ class NonSynConfig:
     """beta_tcvae: how q(z) is estimated from a batch"""
     z_dim: int = 10
     """number of latents"""
+    x_var: float = 0.5
+    """decoder variance of the colour images, squared pixel values; 0.5 makes log p(x|z) the negative squared error"""
     lr: float = 1e-4
     """Adam's step size"""
     decay: bool = False
@@ -85,7 +100,28 @@ def build(config: NonSynConfig) -> VAE:
     check_choices(config)
     if config.z_dim < 2:
         raise ValueError(f"z_dim must be at least 2 for latents to be told apart, got {config.z_dim}")
-    return sprites.build_vae(StandardNormal(config.z_dim), None)
+    prior = StandardNormal(config.z_dim)
+    if config.data.startswith("dsprites"):
+        return sprites.build_vae(prior, None)
+    likelihood = Gaussian(x_var=config.x_var, output="sigmoid")
+    encoder = ConvEncoder(COLOUR_SHAPE, 2 * config.z_dim, h_dim=256)
+    return VAE(encoder, ConvDecoder(config.z_dim, COLOUR_SHAPE, h_dim=256), likelihood, prior)
+
+
+@cache
+def images_of(data: Data) -> FactorImages | Images:
+    """The images that a setting names, opened once; CelebA comes without factors.
+
+    Raises:
+        DataError: if a file is wanted that is not there and cannot be had.
+    """
+    match data:
+        case "portraits":
+            return load_portraits()
+        case "celeba":
+            return load_celeba()
+        case _:
+            return load_dsprites("official" if data == "dsprites_official" else "rendered")
 
 
 def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> Update:
@@ -139,17 +175,17 @@ def run(
     *,
     seed: int,
     budget: Budget | None = None,
-    images: FactorImages | None = None,
+    images: FactorImages | Images | None = None,
     **keeping: Unpack[Keeping],
 ) -> Run:
-    """Train one model on images drawn without their factors, and measure it with them.
+    """Train one model on images alone, and measure it with their factors, if they have any.
 
     Args:
         config: the settings. seed: of weights, draws and noise. budget: None for `Budget.current`.
         images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
 
     Returns:
-        a `Run` with the metrics of `measure_bound` and `sprites.measure_metrics`.
+        a `Run` with the metrics of `measure_bound` and, of images with factors, `sprites.measure_metrics`.
 
     Raises:
         ValueError: for a setting out of range. DataError: if the official file is wanted and cannot be had.
@@ -157,26 +193,35 @@ def run(
     check_choices(config)
     budget = Budget.current() if budget is None else budget
     config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=1000, full=150_000))
-    images = sprites.images_of(config.data) if images is None else images
+    images = images_of(config.data) if images is None else images
     device = pick_device()
     torch.manual_seed(seed)
     model = build(config).to(device)
-    update = update_of(config, model, n_data=images.grid.n_images)
-    classes = sprites.draw(images, budget.pick(smoke=100, quick=2000, full=10_000), seed=seed, device=device)
-    n_curve = budget.pick(smoke=50, quick=500, full=1000)
+    n_measured, n_curve = budget.pick(smoke=100, quick=2000, full=10_000), budget.pick(smoke=50, quick=500, full=1000)
     twice = 2 if config.method == "factor_vae" else 1  # its discriminator learns from images of its own
-    batches = ImageBatches(images, batch_size=twice * config.batch_size, seed=seed, device=device)
+    stream: dict[str, Any] = {"batch_size": twice * config.batch_size, "seed": seed, "device": device}
+    batches: Stream
+    if isinstance(images, FactorImages):
+        n_data, batches = images.grid.n_images, ImageBatches(images, **stream)
+        factors = sprites.draw(images, n_measured, seed=seed, device=device)
+        x = images.pixels(factors)
+    else:
+        n_data, batches = len(images.x_train), Batches(images.x_train, transform=to_grey, **stream)
+        x = to_grey(images.x_test[:n_measured].to(device))
+    update = update_of(config, model, n_data=n_data)
 
     def evaluate(model: Any) -> dict[str, float]:
-        return measure_bound(model, images, classes[:n_curve]) | sprites.curve_metrics(
-            model, images, classes[:n_curve], seed=seed
-        )
+        found = measure_bound(model, x[:n_curve])
+        if not isinstance(images, FactorImages):
+            return found
+        return found | sprites.curve_metrics(model, images, factors[:n_curve], seed=seed)
 
     def measure(model: Any) -> dict[str, float]:
         torch.manual_seed(seed)
-        return measure_bound(model, images, classes) | sprites.measure_metrics(
-            model, images, seed=seed, budget=budget, device=device
-        )
+        found = measure_bound(model, x)
+        if not isinstance(images, FactorImages):
+            return found
+        return found | sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
 
     return train(
         "nonsyn",
@@ -194,11 +239,11 @@ def run(
 
 
 @torch.inference_mode()
-def measure_bound(model: VAE, images: FactorImages, classes: Tensor, *, batch_size: int = 500) -> dict[str, float]:
-    """The bound and its parts on independent draws.
+def measure_bound(model: VAE, x: Tensor, *, batch_size: int = 500) -> dict[str, float]:
+    """The bound and its parts.
 
     Args:
-        model: in evaluation mode. images: the data set. classes: of the images to use, (N, F).
+        model: in evaluation mode. x: images, (N, D) float.
 
     Returns:
         nats per image: ``test_elbo_bound``, ``test_log_px``, ``test_kl``, ``kl_latent_1`` ... from the largest;
@@ -206,11 +251,10 @@ def measure_bound(model: VAE, images: FactorImages, classes: Tensor, *, batch_si
         correlation of the Gaussian with the covariance of the means and of samples.
     """
     log_px, means, logvars, samples = [], [], [], []
-    for part in classes.split(batch_size):
-        x = images.pixels(part)
-        q_mu, q_logvar = model.encode(x)
+    for part in x.split(batch_size):
+        q_mu, q_logvar = model.encode(part)
         z = sample_normal(q_mu, q_logvar)
-        log_px.append(model.likelihood.log_prob(x, model.decode(z)).cpu().double())
+        log_px.append(model.likelihood.log_prob(part, model.decode(z)).cpu().double())
         means.append(q_mu.cpu())
         logvars.append(q_logvar.cpu())
         samples.append(z.cpu())
@@ -248,9 +292,11 @@ def traversals(model: VAE, x: Tensor, *, n_rows: int) -> Tensor:
 
 
 def picture(model: VAE) -> np.ndarray:
-    """`traversals` of dSprites as one picture, (H, W), 0 to 1, for TensorBoard."""
-    images = sprites.images_of("rendered")
+    """`traversals` of drawn images as one picture, (H, W) or (H, W, 3), 0 to 1, for TensorBoard."""
+    colour = isinstance(model.likelihood, Gaussian)
+    images = load_portraits() if colour else load_dsprites()
     classes = images.grid.sample(200, generator=torch.Generator().manual_seed(0))
     x = images.pixels(classes.to(next(model.parameters()).device))
     rows = traversals(model, x, n_rows=model.z_dim)
-    return tile(rows.flatten(0, 1).cpu(), images.shape[1:], n_columns=len(TRAVERSAL), between=0.85)
+    shape = images.shape if colour else images.shape[1:]
+    return tile(rows.flatten(0, 1).cpu(), shape, n_columns=len(TRAVERSAL), between=0.85)

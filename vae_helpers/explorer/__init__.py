@@ -9,6 +9,7 @@ from vae_helpers.explorer.components import ComponentExplorer
 from vae_helpers.explorer.factors import FactorExplorer
 from vae_helpers.explorer.labels import LabelExplorer
 from vae_helpers.explorer.latents import LatentExplorer
+from vae_helpers.explorer.live import LiveView
 from vae_helpers.explorer.pad import LatentPad, Pad
 from vae_helpers.explorer.panel import Panel, SliderPanel
 
@@ -19,6 +20,7 @@ __all__ = [
     "LabelExplorer",
     "LatentExplorer",
     "LatentPad",
+    "LiveView",
     "Pad",
     "Panel",
     "SliderPanel",
