@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import conditional, explorer, priors, processes, semi_supervised, sprites, training
+from benchmarks import conditional, disentangling, explorer, priors, processes, semi_supervised, sprites, training
 from benchmarks.measure import Table, machine
 
 SUBJECTS: dict[str, Callable[[bool], Table]] = {
@@ -28,6 +28,7 @@ SUBJECTS: dict[str, Callable[[bool], Table]] = {
     "m2-matmul": semi_supervised.matmul_share,
     "conv-steps": conditional.steps_per_second,
     "sprites": sprites.rendering,
+    "nonsyn-steps": disentangling.steps_per_second,
     "threads": processes.thread_rates,
     "import": processes.import_seconds,
     "slider": explorer.slider_frame,
