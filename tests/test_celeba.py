@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import CelebA
 
 from vae_helpers import __main__ as command_line
 from vae_helpers.data import DataError, celeba, load_celeba
@@ -55,7 +56,7 @@ def test_the_splits_and_the_crop_are_right(root):
     bright = (middle > 200).nonzero().flatten()
     # rows 100 to 117 of 218 are rows 35.8 to 42.2 of 78, and 7 are cut off above
     assert (bright.min().item(), bright.max().item()) == (29, 34)
-    assert "4 train and 2 test" in images.source
+    assert images.source == "CelebA, 4 train and 2 test images (the folder given)"
     held_out = images.validation(2)
     assert torch.equal(held_out.x_test, images.x_train[-2:])
 
@@ -133,13 +134,13 @@ def test_a_refused_download_says_why_and_gives_the_route_by_hand(tmp_path, monke
     def refuse(*args, **kwargs):
         raise RuntimeError("Too many users have viewed or downloaded this file recently.\nMore.")
 
-    monkeypatch.setattr(celeba.CelebA, "download", refuse)
+    monkeypatch.setattr(CelebA, "download", refuse)
     with pytest.raises(DataError, match=r"Too many users .* refuses it once too many people .* By hand: from https"):
         load_celeba(tmp_path, download=True)
 
 
 def test_offline_nothing_is_fetched(tmp_path, monkeypatch):
-    monkeypatch.setattr(celeba.CelebA, "download", lambda *args: pytest.fail("the network was asked"))
+    monkeypatch.setattr(CelebA, "download", lambda *args: pytest.fail("the network was asked"))
     with pytest.raises(DataError, match=r"VAE_OFFLINE forbids fetching CelebA\. By hand"):
         load_celeba(tmp_path, download=True)
 

@@ -69,10 +69,28 @@ def test_a_watch_sees_the_model_in_evaluation_mode_and_leaves_no_trace():
     alone, plain = train(None)
     assert torch.equal(model.weight, alone.weight)
     assert history["loss"].tolist() == plain["loss"].tolist()
+    assert history.evals == plain.evals == []
+
+
+def test_a_name_that_is_not_there_yet_is_waited_for(shown, tmp_path):
+    train(LiveView(["loss"]), evaluate=lambda model: {"weight": 1.0}, eval_at=(0,))
+    train(LiveView(["weight"]), evaluate=lambda model: {"weight": 1.0}, steps=5, checkpoint=tmp_path / "c.pt")
+    train(LiveView(["weight"]), evaluate=lambda model: {"weight": 1.0}, checkpoint=tmp_path / "c.pt", resume=True)
+
+
+def test_a_watch_that_fails_leaves_the_checkpoint_of_its_step(tmp_path):
+    def watch(model, history):
+        if history.rows:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        train(watch, checkpoint=tmp_path / "c.pt", checkpoint_every=10)
+    _, history = train(None, checkpoint=tmp_path / "c.pt", resume=True)
+    assert len(history.rows) == 4
 
 
 def test_a_name_that_is_not_measured_is_refused_and_the_others_listed(shown):
-    with pytest.raises(ValueError, match="'elbo' is not measured; there are loss"):
-        train(LiveView(["elbo"]))
+    with pytest.raises(ValueError, match="'elbo' is not measured; there are loss, weight"):
+        train(LiveView(["elbo"]), evaluate=lambda model: {"weight": 1.0})
     with pytest.raises(ValueError, match="needs terms or a picture"):
         LiveView([])

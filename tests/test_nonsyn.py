@@ -1,5 +1,6 @@
 """The study of the Non-Synergistic VAE and its rivals, and what TensorBoard gets to see of a run."""
 
+import dataclasses
 import math
 from functools import cache
 
@@ -12,7 +13,8 @@ from vae_helpers.data import FactorGrid, FactorImages, Images, load_dsprites
 from vae_helpers.evaluation import aggregate_posterior
 from vae_helpers.experiments import nonsyn
 from vae_helpers.experiments.nonsyn import NonSynConfig
-from vae_helpers.training import Budget, FactorVAEStep, History, NonSynergisticStep, TensorBoard
+from vae_helpers.objectives import descending_subset, greedy_subset, random_subset
+from vae_helpers.training import Budget, CheckpointError, FactorVAEStep, History, NonSynergisticStep, TensorBoard
 
 METHODS = ("nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcvae", "capacity")
 
@@ -35,19 +37,21 @@ def some_images(n=60):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_descends_the_objective_it_is_named_after(method):
-    config = NonSynConfig(method=method, z_dim=4, steps=30, alpha=3.0, omega=0.8, beta=7.0, gamma=11.0, capacity=9.0)
+    weights = {"alpha": 3.0, "omega": 0.8, "beta": 7.0, "gamma": 11.0, "capacity": 9.0, "rising_steps": 30}
+    config = NonSynConfig(method=method, z_dim=4, steps=90, estimator="weighted", **weights)
     _, _, x = some_images()
     torch.manual_seed(0)
     model = nonsyn.build(config)
     update = nonsyn.update_of(config, model, n_data=500)
+    update.taken.fill_(10)
     expected = {
         "nonsyn": lambda: objectives.elbo(model, x),  # the first of its two steps
         "masked": lambda: objectives.masked_elbo(model, x, alpha=3.0, omega=0.8),
         "vae": lambda: objectives.elbo(model, x),
         "beta_vae": lambda: objectives.elbo(model, x, beta=7.0),
         "factor_vae": lambda: objectives.factor_vae(model, update.discriminator, x, gamma=11.0),
-        "beta_tcvae": lambda: objectives.beta_tcvae(model, x, beta=7.0, n_data=500),
-        "capacity": lambda: objectives.capacity_elbo(model, x, gamma=11.0, capacity=0.0),
+        "beta_tcvae": lambda: objectives.beta_tcvae(model, x, beta=7.0, n_data=500, estimator="weighted"),
+        "capacity": lambda: objectives.capacity_elbo(model, x, gamma=11.0, capacity=3.0),  # a third of the way
     }[method]
     torch.manual_seed(1)
     found = update.means(x)["loss"]
@@ -55,10 +59,34 @@ def test_a_method_descends_the_objective_it_is_named_after(method):
     torch.testing.assert_close(found, expected()["loss"].mean())
 
 
-def test_two_step_methods_get_two_step_updates():
-    for method, kind in (("nonsyn", NonSynergisticStep), ("factor_vae", FactorVAEStep)):
-        config = NonSynConfig(method=method, steps=5)
-        assert isinstance(nonsyn.update_of(config, nonsyn.build(config), n_data=500), kind)
+@pytest.mark.parametrize("choice", ["greedy", "descending", "random"])
+def test_the_penalty_has_the_settings_it_was_given(choice):
+    function = {"greedy": greedy_subset, "descending": descending_subset, "random": random_subset}[choice]
+    expected = {"alpha": 3.0, "omega": 0.8, "choice": function}
+    config = NonSynConfig(alpha=3.0, omega=0.8, choice=choice, steps=5)
+    update = nonsyn.update_of(config, nonsyn.build(config), n_data=500)
+    assert isinstance(update, NonSynergisticStep)
+    assert update.penalty.keywords == expected
+    config = dataclasses.replace(config, method="masked")
+    assert nonsyn.update_of(config, nonsyn.build(config), n_data=500).objective.keywords == expected
+
+
+def test_precision_and_decay_reach_the_update():
+    for method in METHODS:
+        config = NonSynConfig(method=method, steps=50, rising_steps=5, decay=True, bf16=True, lr=0.25)
+        update = nonsyn.update_of(config, nonsyn.build(config), n_data=500)
+        assert (update.bf16, update.decay_steps, update.lr) == (True, 50, 0.25)
+        assert isinstance(update, FactorVAEStep) == (method == "factor_vae")
+
+
+def test_a_capacity_run_that_goes_on_must_say_how_long_it_rises(tmp_path):
+    config = NonSynConfig(method="capacity", z_dim=2, batch_size=2, steps=3)
+    options = {"seed": 0, "budget": Budget.SMOKE, "folder": tmp_path, "progress": False}
+    assert nonsyn.run(config, **options).config.rising_steps == 2
+    with pytest.raises(CheckpointError, match="rising_steps"):
+        nonsyn.run(dataclasses.replace(config, steps=6), **options, resume=True)
+    longer = nonsyn.run(dataclasses.replace(config, steps=6, rising_steps=2), **options, resume=True)
+    assert longer.steps == 6
 
 
 @pytest.mark.parametrize("method", ["nonsyn", "factor_vae"])
@@ -94,15 +122,19 @@ def test_a_run_measures_what_it_says_and_is_repeatable(method):
     assert latents == sorted(latents, reverse=True)
 
 
-def test_images_without_factors_are_measured_by_their_bound_alone():
+def test_images_without_factors_are_measured_by_their_bound_alone(monkeypatch):
     pixels = torch.randint(256, (24, 3 * 64 * 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    images = Images("noise", "noise", (3, 64, 64), pixels[:16], pixels[16:])
+    images = Images("noise", "noise", (3, 64, 64), pixels[:14], pixels[14:])
     config = NonSynConfig(method="beta_tcvae", data="celeba", x_var=0.1, z_dim=3, batch_size=8, steps=3)
     run = nonsyn.run(config, seed=0, budget=Budget.SMOKE, images=images, progress=False)
     assert run.model.likelihood.x_logvar.exp().item() == pytest.approx(0.1)
     assert "kl_latent_3" in run.metrics
     assert "mig" not in run.metrics
-    assert nonsyn.picture(run.model).shape == (5 * 65 - 1, 9 * 65 - 1, 3)
+    monkeypatch.setattr(nonsyn, "images_of", lambda data: images)
+    drawn = nonsyn.picture(config)(run.model)
+    assert drawn.shape == (5 * 65 - 1, 9 * 65 - 1, 3)
+    first = images.x_test[0].view(3, 64, 64).permute(1, 2, 0) / 255
+    torch.testing.assert_close(torch.from_numpy(drawn[:64, :64]), first)  # the study's own images
 
 
 def test_portraits_have_factors():
@@ -154,7 +186,7 @@ def test_traversals_show_images_reconstructions_and_the_latents_by_their_kl():
         z = q_mu[0].clone()
         z[j] = moments.mean[j] - 3 * moments.sd[j]
         torch.testing.assert_close(row[0], model.decode_mean(z[None])[0])
-    assert nonsyn.picture(model).shape == (6 * 65 - 1, 9 * 65 - 1)
+    assert nonsyn.picture(NonSynConfig())(model).shape == (6 * 65 - 1, 9 * 65 - 1)
 
 
 def events(folder):
@@ -190,6 +222,12 @@ def test_tensorboard_gets_each_row_once_also_when_a_run_goes_on(tmp_path):
     assert {"terms/seconds", "terms/step"}.isdisjoint(found.Tags()["scalars"])
     assert found.Images("picture")[-1].step == 150
     assert (found.Images("picture")[-1].height, found.Images("picture")[-1].width) == (8, 6)
+
+
+def test_two_runs_do_not_mix_in_one_tensorboard_folder(tmp_path):
+    TensorBoard(tmp_path)("a model", History())
+    with pytest.raises(ValueError, match=r"has events of another run.*or go on from a checkpoint with --resume"):
+        TensorBoard(tmp_path)("a model", History())
 
 
 def test_a_tensorboard_folder_that_is_a_file_is_refused(tmp_path):

@@ -16,8 +16,9 @@ CASES = {
         *("m1", "--data", "drawn-faces", "--pixels", "grey", "--likelihood", "gaussian_optimal"),
         *("--h-dims", "32", "--z-dim", "2", "--steps", "1500", "--checkpoint-every", "100"),
     ],
+    "nonsyn": ["nonsyn", "--batch-size", "2", "--z-dim", "3", "--steps", "300", "--checkpoint-every", "50"],
 }
-KILLS = {"gaussians": 3, "m1": 2}
+KILLS = {"gaussians": 3, "m1": 2, "nonsyn": 2}
 PATIENCE_S = 120  # for a start on a busy machine; a run takes a few seconds
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")

@@ -70,6 +70,8 @@ def train(study_name: str, arguments: list[str]) -> None:
         setup(seed)
         folder = out or run_folder(study_name, config, seed, budget)
         print(f"run folder: {folder}")
+        picture = study.picture(config) if tensorboard and study.picture else None
+        watch = TensorBoard(tensorboard, picture=picture) if tensorboard else None
         run = study.run(
             config,
             seed=seed,
@@ -78,7 +80,7 @@ def train(study_name: str, arguments: list[str]) -> None:
             resume=resume,
             checkpoint_every=checkpoint_every,
             eval_every=eval_every,
-            watch=TensorBoard(tensorboard, picture=study.picture) if tensorboard else None,
+            watch=watch,
         )
         if run.history.interrupted:
             print(f"stopped at step {run.steps:,}; the same command with --resume goes on from there")

@@ -222,7 +222,7 @@ def log_aggregate_posterior(
             f"{tuple(z.shape)}, {tuple(q_mu.shape)}, {tuple(q_logvar.shape)}"
         )
     log_density = -0.5 * (LOG_2PI + q_logvar + (z[:, None] - q_mu) ** 2 * torch.exp(-q_logvar))
-    weights = torch.as_tensor(log_weights, dtype=z.dtype, device=z.device).expand(len(z), len(q_mu))
+    weights = log_weights if isinstance(log_weights, Tensor) else z.new_full((len(z), len(q_mu)), log_weights)
     return (log_density.sum(2) + weights).logsumexp(1), (log_density + weights[:, :, None]).logsumexp(1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets import CelebA
-from torchvision.transforms import v2
 
 from vae_helpers.data.files import DataError, data_root, describe_root, make_writable, offline
 from vae_helpers.data.splits import Images
@@ -20,10 +20,13 @@ IMAGES = "img_align_celeba"
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
-class _Folder(CelebA):
-    """CelebA whose text files need only be there: torchvision would refuse any but the full set's by their hashes."""
-
-    file_list = [(key, None, name) for key, _, name in CelebA.file_list]  # noqa: RUF012
+LISTS = (
+    "list_attr_celeba.txt",
+    "identity_CelebA.txt",
+    "list_bbox_celeba.txt",
+    "list_landmarks_align_celeba.txt",
+    "list_eval_partition.txt",
+)
 
 
 def load_celeba(root: Path | None = None, *, download: bool = False, progress: bool = True) -> Images:
@@ -46,6 +49,7 @@ def load_celeba(root: Path | None = None, *, download: bool = False, progress: b
 
     Source: Liu, Luo, Wang & Tang 2015; the crop of the notebook's write-up.
     """
+    where = describe_root() if root is None else "the folder given"
     root = data_root() if root is None else root
     folder = root / "celeba"
     kept = {part: folder / "64x64" / f"{part}.npy" for part in ("train", "test")}
@@ -57,7 +61,7 @@ def load_celeba(root: Path | None = None, *, download: bool = False, progress: b
         _crop(root, ("train", "valid"), kept["train"], progress=progress)
         _crop(root, ("test",), kept["test"], progress=progress)
     x_train, x_test = (_read(path) for path in kept.values())
-    source = f"CelebA, {len(x_train):,} train and {len(x_test):,} test images ({describe_root()})"
+    source = f"CelebA, {len(x_train):,} train and {len(x_test):,} test images ({where})"
     return Images("celeba", source, SHAPE, x_train, x_test)
 
 
@@ -65,6 +69,8 @@ def _fetch(root: Path) -> None:
     if offline():
         raise DataError(f"VAE_OFFLINE forbids fetching CelebA. {_by_hand(root / 'celeba')}")
     make_writable(root)
+    from torchvision.datasets import CelebA  # here, not above: its import takes two seconds
+
     try:
         CelebA(str(root), download=True)
     except Exception as error:  # gdown and torchvision raise many kinds here, a refused quota among them
@@ -76,8 +82,7 @@ def _fetch(root: Path) -> None:
 
 
 def _check_layout(folder: Path) -> None:
-    lists = [name for _, _, name in CelebA.file_list if name.endswith(".txt")]
-    missing = [name for name in lists if not (folder / name).is_file()]
+    missing = [name for name in LISTS if not (folder / name).is_file()]
     if not (folder / IMAGES).is_dir():
         missing.append(f"{IMAGES}/")
     if missing:
@@ -85,20 +90,25 @@ def _check_layout(folder: Path) -> None:
 
 
 def _by_hand(folder: Path) -> str:
-    lists = ", ".join(name for _, _, name in CelebA.file_list if name.endswith(".txt"))
     return (
-        f"By hand: from {PAGE} take img_align_celeba.zip, unpacked, and {lists}, and put them into {folder} "
+        f"By hand: from {PAGE} take img_align_celeba.zip, unpacked, and {', '.join(LISTS)}, and put them into {folder} "
         f"(so that there is {folder / IMAGES / '000001.jpg'}). Or use the drawn portraits, which need no file."
     )
 
 
 def _crop(root: Path, splits: tuple[str, ...], path: Path, *, progress: bool) -> None:
     """Write the pixels of these splits, (N, 12288) uint8, under a temporary name first."""
+    from torchvision.datasets import CelebA
     from tqdm.auto import tqdm
 
+    class Folder(CelebA):
+        """Its text files need only be there: torchvision would refuse any but the full set's by their hashes."""
+
+        file_list = [(key, None, name) for key, _, name in CelebA.file_list]  # noqa: RUF012
+
     try:
-        parts = [_Folder(str(root), split=split, target_type=[]) for split in splits]
-    except (ValueError, IndexError, TypeError, RuntimeError) as error:  # torchvision: also for a split of one image
+        parts = [Folder(str(root), split=split, target_type=[]) for split in splits]
+    except (ValueError, IndexError, TypeError, RuntimeError, OSError, csv.Error) as error:  # also for one image alone
         raise DataError(
             f"the lists in {root / 'celeba'} cannot be read ({error}). {_by_hand(root / 'celeba')}"
         ) from None
@@ -107,10 +117,11 @@ def _crop(root: Path, splits: tuple[str, ...], path: Path, *, progress: bool) ->
         raise DataError(f"the lists in {root / 'celeba'} name no image of {' and '.join(splits)}.")
     temporary = path.with_suffix(".part")
     try:
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(names), 3 * 64 * 64))
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(names), math.prod(SHAPE)))
         for row, name in enumerate(tqdm(names, desc=f"CelebA, {path.stem}", unit="image", disable=not progress)):
             pixels[row] = _pixels(root / "celeba" / IMAGES / name).numpy()
         pixels.flush()
+        del pixels  # an open map cannot be renamed on Windows
         os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error}).") from error
@@ -129,9 +140,9 @@ def _pixels(path: Path) -> Tensor:
         raise DataError(f"{path} is missing, though the lists name it. Unpack img_align_celeba.zip again.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}). Unpack img_align_celeba.zip again.") from None
-    return v2.functional.center_crop(
-        v2.functional.resize(v2.functional.pil_to_tensor(picture), [78, 64]), [64, 64]
-    ).flatten()
+    from torchvision.transforms.v2 import functional
+
+    return functional.center_crop(functional.resize(functional.pil_to_tensor(picture), [78, 64]), [64, 64]).flatten()
 
 
 def _read(path: Path) -> Tensor:
@@ -139,6 +150,6 @@ def _read(path: Path) -> Tensor:
         pixels = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}). Delete it to have it made again.") from None
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != (3 * 64 * 64,):
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (math.prod(SHAPE),):
         raise DataError(f"{path} holds {pixels.dtype} {pixels.shape}, expected uint8 (N, 12288). Delete it.")
     return torch.from_numpy(pixels)

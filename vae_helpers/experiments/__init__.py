@@ -21,14 +21,14 @@ class Study:
     Args:
         summary: one line for ``list``. config: the frozen dataclass of its settings.
         build: config -> an untrained model. run: (config, seed=, ...) -> `Run`.
-        picture: model -> (H, W) or (H, W, 3), 0 to 1, to watch it learn; None for none.
+        picture: config -> (model -> (H, W) or (H, W, 3), 0 to 1), to watch a model learn; None for none.
     """
 
     summary: str
     config: type
     build: Callable[[Any], nn.Module]
     run: Callable[..., Run]
-    picture: Callable[[Any], np.ndarray] | None = None
+    picture: Callable[[Any], Callable[[Any], np.ndarray]] | None = None
 
 
 STUDIES = {

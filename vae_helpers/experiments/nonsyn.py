@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal, Unpack
@@ -40,7 +41,6 @@ from vae_helpers.training import (
     FactorVAEStep,
     GradientStep,
     NonSynergisticStep,
-    Update,
     pick_device,
 )
 
@@ -68,15 +68,18 @@ class NonSynConfig:
     beta: float = 4.0
     """beta_vae: weight of the KL; beta_tcvae: of the total correlation"""
     gamma: float = 35.0
-    """factor_vae: weight of the total correlation; capacity: of the distance to the capacity"""
+    """factor_vae: weight of the total correlation; capacity: of the distance to the capacity (Burgess et al.: 1000)"""
     capacity: float = 25.0
-    """capacity: the KL allowed at the end, nats; it rises in a line over the first two thirds of the steps"""
+    """capacity: the KL allowed at the end, nats, to which it rises in a line"""
+    rising_steps: int = 0
+    """capacity: until it is reached; 0 takes two thirds of the steps"""
     estimator: Literal["stratified", "weighted"] = "stratified"
     """beta_tcvae: how q(z) is estimated from a batch"""
     z_dim: int = 10
     """number of latents"""
     x_var: float = 0.5
-    """decoder variance of the colour images, squared pixel values; 0.5 makes log p(x|z) the negative squared error"""
+    """decoder variance of the colour images, squared pixel values; at 0.5 log p(x|z) is a constant less the squared
+    error"""
     lr: float = 1e-4
     """Adam's step size"""
     decay: bool = False
@@ -124,11 +127,12 @@ def images_of(data: Data) -> FactorImages | Images:
             return load_dsprites("official" if data == "dsprites_official" else "rendered")
 
 
-def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> Update:
+def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> GradientStep:
     """The update that a method stands for.
 
     Args:
-        config: with its steps resolved. model: of `build`, on its device. n_data: size of the data set.
+        config: with its steps (and rising_steps) resolved. model: of `build`, on its device.
+        n_data: size of the data set.
 
     Raises:
         ValueError: for a weight, an omega or a step size out of range.
@@ -153,13 +157,18 @@ def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> Update:
             objective = partial(objectives.beta_tcvae, beta=config.beta, n_data=n_data, estimator=config.estimator)
             return GradientStep(model, objective, **options)
         case "capacity":
-            rising_steps = max(2 * config.steps // 3, 1)
             return CapacityStep(
-                model, gamma=config.gamma, capacity=config.capacity, rising_steps=rising_steps, **options
+                model, gamma=config.gamma, capacity=config.capacity, rising_steps=config.rising_steps, **options
             )
-        case _:
-            beta = config.beta if config.method == "beta_vae" else 1.0
-            return GradientStep(model, partial(objectives.elbo, beta=beta), **options)
+        case "beta_vae":
+            return GradientStep(model, partial(objectives.elbo, beta=config.beta), **options)
+        case "vae":
+            return GradientStep(model, objectives.elbo, **options)
+
+
+def images_a_step(config: NonSynConfig) -> int:
+    """How many images a step draws: FactorVAE's discriminator learns from a batch of its own."""
+    return config.batch_size * (2 if config.method == "factor_vae" else 1)
 
 
 class ImageBatches(FactorBatches):
@@ -193,13 +202,14 @@ def run(
     check_choices(config)
     budget = Budget.current() if budget is None else budget
     config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=1000, full=150_000))
+    if config.method == "capacity" and not config.rising_steps:  # a longer run that goes on must say how long it rises
+        config = dataclasses.replace(config, rising_steps=max(2 * config.steps // 3, 1))
     images = images_of(config.data) if images is None else images
     device = pick_device()
     torch.manual_seed(seed)
     model = build(config).to(device)
     n_measured, n_curve = budget.pick(smoke=100, quick=2000, full=10_000), budget.pick(smoke=50, quick=500, full=1000)
-    twice = 2 if config.method == "factor_vae" else 1  # its discriminator learns from images of its own
-    stream: dict[str, Any] = {"batch_size": twice * config.batch_size, "seed": seed, "device": device}
+    stream: dict[str, Any] = {"batch_size": images_a_step(config), "seed": seed, "device": device}
     batches: Stream
     if isinstance(images, FactorImages):
         n_data, batches = images.grid.n_images, ImageBatches(images, **stream)
@@ -291,12 +301,17 @@ def traversals(model: VAE, x: Tensor, *, n_rows: int) -> Tensor:
     return torch.cat([x[None, : len(TRAVERSAL)], model.decode_mean(q_mu)[None], moved])
 
 
-def picture(model: VAE) -> np.ndarray:
-    """`traversals` of drawn images as one picture, (H, W) or (H, W, 3), 0 to 1, for TensorBoard."""
-    colour = isinstance(model.likelihood, Gaussian)
-    images = load_portraits() if colour else load_dsprites()
-    classes = images.grid.sample(200, generator=torch.Generator().manual_seed(0))
-    x = images.pixels(classes.to(next(model.parameters()).device))
-    rows = traversals(model, x, n_rows=model.z_dim)
-    shape = images.shape if colour else images.shape[1:]
-    return tile(rows.flatten(0, 1).cpu(), shape, n_columns=len(TRAVERSAL), between=0.85)
+def picture(config: NonSynConfig) -> Callable[[VAE], np.ndarray]:
+    """`traversals` of the study's images as one picture, (H, W) or (H, W, 3), 0 to 1: what to watch while it learns."""
+    images = images_of(config.data)
+    if isinstance(images, FactorImages):
+        x = images.pixels(images.grid.sample(200, generator=torch.Generator().manual_seed(0)))
+    else:
+        x = to_grey(images.x_test[:200])
+    shape: Any = images.shape if images.shape[0] == 3 else images.shape[1:]
+
+    def draw(model: VAE) -> np.ndarray:
+        rows = traversals(model, x.to(next(model.parameters()).device), n_rows=model.z_dim)
+        return tile(rows.flatten(0, 1).cpu(), shape, n_columns=len(TRAVERSAL), between=0.85)
+
+    return draw

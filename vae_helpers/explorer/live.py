@@ -23,7 +23,7 @@ class LiveView:
             for none.
 
     Raises:
-        ValueError: for nothing to show; at a call, for a name that was not measured, listing those that were.
+        ValueError: for nothing to show; at a call with terms and evaluations, for a name in neither, listing them.
     """
 
     def __init__(self, terms: Sequence[str] = ("loss",), *, picture: Callable[[Any], np.ndarray] | None = None) -> None:
@@ -59,7 +59,7 @@ class LiveView:
         for rows in (history.rows, history.evals):
             if rows and name in rows[0]:
                 return [row["step"] for row in rows], [row[name] for row in rows]
-        known = {key for rows in (history.rows, history.evals) for key in (rows[0] if rows else {})}
-        if known:
-            raise ValueError(f"{name!r} is not measured; there are {', '.join(sorted(known - {'step', 'seconds'}))}")
+        if history.rows and history.evals:  # both kinds are known by now
+            known = (history.rows[0].keys() | history.evals[0].keys()) - {"step", "seconds"}
+            raise ValueError(f"{name!r} is not measured; there are {', '.join(sorted(known))}")
         return [], []

@@ -21,7 +21,8 @@ def greedy_subset(kl: Tensor, *, omega: float) -> Tensor:
     S begins with the latent of the largest KL. The others follow by index; i joins when
     :math:`\omega\,(\mathrm{KL}(S) + \mathrm{KL}_i) > \mathrm{KL}(S)`, so when it adds more than a share
     :math:`1/\omega - 1` of what S has (11 % at 0.9, 25 % at 0.8). S grows, and so does the share's size: the result
-    depends on the order of the latents. With omega = 1 each latent with a KL above 0 joins.
+    depends on the order of the latents. With omega = 1 each latent joins whose KL is above 0
+    (and not lost in rounding the sum).
 
     Args:
         kl: batch mean of KL[q(z_j|x) || p(z_j)], (Z,), nats. omega: 0 < omega <= 1.
@@ -35,9 +36,7 @@ def greedy_subset(kl: Tensor, *, omega: float) -> Tensor:
     Source: Barrientos & Sootla 2019, the greedy policy of the Non-Synergistic VAE.
     """
     _check(kl, omega)
-    kl = kl.detach()
-    keep = torch.arange(len(kl), device=kl.device) == kl.argmax()
-    return _scan(kl, keep, torch.arange(len(kl), device=kl.device), omega)
+    return _scan(kl.detach(), omega)
 
 
 def descending_subset(kl: Tensor, *, omega: float) -> Tensor:
@@ -53,10 +52,8 @@ def descending_subset(kl: Tensor, *, omega: float) -> Tensor:
         ValueError: as `greedy_subset`.
     """
     _check(kl, omega)
-    kl = kl.detach()
-    order = kl.argsort(descending=True)
-    keep = torch.arange(len(kl), device=kl.device) == order[0]
-    return _scan(kl, keep, order, omega)
+    values, order = kl.detach().sort(descending=True)
+    return _scan(values, omega)[order.argsort()]
 
 
 def random_subset(kl: Tensor, *, omega: float) -> Tensor:
@@ -78,16 +75,14 @@ def random_subset(kl: Tensor, *, omega: float) -> Tensor:
 CHOICES: dict[str, Choice] = {"greedy": greedy_subset, "descending": descending_subset, "random": random_subset}
 
 
-def _scan(kl: Tensor, keep: Tensor, order: Tensor, omega: float) -> Tensor:
-    """One pass in this order over Z numbers on the device; those already kept stay."""
-    total = (kl * keep).sum()
-    for i in order.unbind():
-        value = kl.gather(0, i[None])[0]
-        kept = keep.gather(0, i[None])[0]
-        joins = ~kept & (omega * (total + value) > total)
-        total = total + torch.where(joins, value, 0.0)
-        keep = keep.scatter(0, i[None], (kept | joins)[None])
-    return keep
+def _scan(kl: Tensor, omega: float) -> Tensor:
+    """The largest, and in one pass by index each that adds enough, on the device."""
+    first = torch.arange(len(kl), device=kl.device) == kl.argmax()
+    total, joined = kl.max(), []
+    for value in kl.masked_fill(first, 0.0).unbind():  # at 0 the first one cannot join again
+        joined.append(omega * (total + value) > total)
+        total = total + value * joined[-1]
+    return first | torch.stack(joined)
 
 
 def _check(kl: Tensor, omega: float) -> None:

@@ -15,7 +15,9 @@ from vae_helpers.objectives.bounds import Terms, check_standard_normal, check_we
 Estimator = Literal["stratified", "weighted"]
 
 
-def minibatch_log_weights(batch_size: int, *, n_data: int, estimator: Estimator = "stratified") -> Tensor:
+def minibatch_log_weights(
+    batch_size: int, *, n_data: int, estimator: Estimator = "stratified", device: torch.device | str = "cpu"
+) -> Tensor:
     r"""Log weights of the batch's posteriors in an estimate of q(z) at the code of each of its examples.
 
     The aggregate posterior is :math:`q(z) = \frac1N \sum_n q(z|x_n)` over all N examples; a batch has B of them.
@@ -23,11 +25,13 @@ def minibatch_log_weights(batch_size: int, *, n_data: int, estimator: Estimator 
     - ``stratified``: 1/N for the example's own posterior and (N - 1) / (N (B - 1)) for each other one. Unbiased for
       q(z) if the batch has no example twice, and q(z) itself when the batch is the whole data set.
       (Chen et al. give one of the others a weight of its own; these weights are the mean of theirs over which one.)
-    - ``weighted``: 1/(N B) for each. Biased; its log q(z) is too small by up to log B or more.
+    - ``weighted``: 1/(N B) for each. Its log q(z) is too small: by log B where no two posteriors overlap, and by log N
+      where all are alike. So the mutual information comes out too large by as much, and the total correlation by about
+      Z - 1 times as much, though a shift that hardly changes hardly touches the gradient.
 
     Args:
         batch_size: B, >= 2. n_data: N >= B, the number of examples in the data set.
-        estimator: one of the two.
+        estimator: one of the two. device: where to make them.
 
     Returns:
         (B, B), row i for the code of example i.
@@ -40,11 +44,11 @@ def minibatch_log_weights(batch_size: int, *, n_data: int, estimator: Estimator 
     if not 2 <= batch_size <= n_data:
         raise ValueError(f"the batch needs 2 examples or more and at most n_data = {n_data}, got {batch_size}")
     if estimator == "weighted":
-        return torch.full((batch_size, batch_size), -math.log(n_data * batch_size))
+        return torch.full((batch_size, batch_size), -math.log(n_data * batch_size), device=device)
     if estimator != "stratified":
         raise ValueError(f"unknown estimator {estimator!r}; choose stratified or weighted")
     others = math.log((n_data - 1) / (n_data * (batch_size - 1)))
-    return torch.full((batch_size, batch_size), others).fill_diagonal_(-math.log(n_data))
+    return torch.full((batch_size, batch_size), others, device=device).fill_diagonal_(-math.log(n_data))
 
 
 def beta_tcvae(
@@ -70,7 +74,8 @@ def beta_tcvae(
     Returns:
         dict of (B,), nats, not reduced: ``log_px``, ``kl`` (closed form), ``elbo_bound``, the parts at one sample
         ``mutual_information`` (at most log N when stratified), ``total_correlation`` and ``dimension_wise_kl``, whose
-        sum is log q(z|x) - log p(z), and ``loss``. Single values of the parts may be negative.
+        sum is log q(z|x) - log p(z), and ``loss`` = kl - log_px + (alpha - 1) I + (beta - 1) TC + (gamma - 1) D, which
+        takes one whole KL in closed form: less noise, and weights of 1 are the ELBO. Single parts may be negative.
 
     Raises:
         ValueError: for a weight below 0, another prior, an unknown estimator, or a batch that does not fit ``n_data``.
@@ -79,7 +84,7 @@ def beta_tcvae(
     """
     check_weights(alpha=alpha, beta=beta, gamma=gamma)
     check_standard_normal(model)
-    log_weights = minibatch_log_weights(len(x), n_data=n_data, estimator=estimator).to(x)
+    log_weights = minibatch_log_weights(len(x), n_data=n_data, estimator=estimator, device=x.device)
     q_mu, q_logvar, z, log_px, kl = one_sample(model, x)
     log_qz, log_qz_per_dim = log_aggregate_posterior(z, q_mu, q_logvar, log_weights)
     log_product = log_qz_per_dim.sum(-1)
@@ -88,8 +93,8 @@ def beta_tcvae(
         "total_correlation": log_qz - log_product,
         "dimension_wise_kl": log_product - log_standard_normal(z),
     }
-    weighted = sum(w * part for w, part in zip((alpha, beta, gamma), parts.values(), strict=True))
-    return {"loss": weighted - log_px, "log_px": log_px, "kl": kl, "elbo_bound": log_px - kl, **parts}
+    extra = sum((w - 1) * part for w, part in zip((alpha, beta, gamma), parts.values(), strict=True))
+    return {"loss": kl + extra - log_px, "log_px": log_px, "kl": kl, "elbo_bound": log_px - kl, **parts}
 
 
 def factor_vae(model: VAE, discriminator: nn.Module, x: Tensor, *, gamma: float) -> Terms:
@@ -154,7 +159,8 @@ def permuted(z: Tensor) -> Tensor:
 
 
 def _logit(discriminator: nn.Module, z: Tensor) -> Tensor:
-    logits = discriminator(z)
+    with torch.autocast(z.device.type, enabled=False):  # under bf16 the codes would be coarse
+        logits = discriminator(z)
     if logits.shape != (len(z), 1):
         raise ValueError(f"the discriminator must give one logit a code, ({len(z)}, 1), got {tuple(logits.shape)}")
     return logits.squeeze(-1).to(z.dtype)

@@ -95,16 +95,14 @@ def fit(
             run.load()
     if watch is not None:
         run.watch = watch
-        evaluate = evaluate or _nothing
     device = next(model.parameters()).device
     step_fn = CapturedStep(run.step) if device.type == "cuda" else run.step
     bar = Progress(steps, start=run.at, enabled=progress, title=title)
     ring: Tensor | None = None
     seconds, flushed_at = run.history.seconds, run.at
-    if run.at == 0 and 0 in eval_at and evaluate is not None:
+    if run.at == 0 and 0 in eval_at:
         run.evaluate(evaluate)
-    elif watch is not None:
-        run.show()
+    run.show()
     began = time.perf_counter()
     model.train()
     with _interrupt_at_step_boundary() as interrupt:
@@ -125,15 +123,15 @@ def fit(
             run.flush(ring[first:n], seconds + time.perf_counter() - began)
             whole = run.at % log_every == 0
             saving = checkpoint is not None and (done or (whole and _crossed(run.at, checkpoint_every, log_every)))
-            evaluating = evaluate is not None and (
-                done or run.at in eval_at or (whole and _crossed(run.at, eval_every, log_every))
-            )
+            evaluating = done or run.at in eval_at or (whole and _crossed(run.at, eval_every, log_every))
             if saving or evaluating:
                 paused = time.perf_counter()
-                if evaluating and evaluate is not None:
+                if evaluating:
                     run.evaluate(evaluate)
                 if saving:
                     run.save()
+                if evaluating:
+                    run.show()
                 began += time.perf_counter() - paused
             bar.update(run.at, run.last_terms())
     run.history.interrupted = stopping and run.at < steps
@@ -186,15 +184,16 @@ class _Run:
         """The newest row's terms."""
         return {name: self.history.rows[-1][name] for name in self.history.names} if self.history.rows else {}
 
-    def evaluate(self, evaluate: Callable[[Any], dict[str, float]]) -> None:
-        """Evaluate without leaving a trace in the random state."""
+    def evaluate(self, evaluate: Callable[[Any], dict[str, float]] | None) -> None:
+        """Evaluate, if there is something to, without leaving a trace in the random state."""
+        if evaluate is None:
+            return
         if self.history.evals and self.history.evals[-1]["step"] == self.at:
             return
         self.update.model.eval()
         with torch.random.fork_rng(), torch.no_grad():
             self.history.evals.append({"step": float(self.at), **evaluate(self.update.model)})
         self.update.model.train()
-        self.show()
 
     def show(self) -> None:
         """Call ``watch``, as carefully."""
@@ -238,10 +237,6 @@ class _Run:
 
     def _shapes(self) -> dict[str, list[int]]:
         return {name: list(value.shape) for name, value in self.update.model.state_dict().items()}
-
-
-def _nothing(model: Any) -> dict[str, float]:
-    return {}
 
 
 def _crossed(at: int, every: int, log_every: int) -> bool:

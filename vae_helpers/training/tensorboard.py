@@ -21,7 +21,7 @@ class TensorBoard:
         folder: of the events; made if need be. picture: model -> (H, W) or (H, W, 3), 0 to 1, written with each call.
 
     Raises:
-        ValueError: at the first call, if TensorBoard is not installed or the folder cannot be written.
+        ValueError: at the first call, if the folder has events of another run or cannot be written.
     """
 
     def __init__(self, folder: Path, *, picture: Callable[[Any], np.ndarray] | None = None) -> None:
@@ -49,12 +49,15 @@ class TensorBoard:
         self._writer.flush()
 
     def _open(self, history: History) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ValueError(f"TensorBoard is not installed ({error}): pip install tensorboard") from None
+        from torch.utils.tensorboard import SummaryWriter
+
         reached = _reached(history)
-        goes_on = reached > 0 and any(self.folder.glob("events.out.tfevents.*"))
+        goes_on = any(self.folder.glob("events.out.tfevents.*"))
+        if goes_on and not reached:
+            raise ValueError(
+                f"{self.folder} has events of another run, which this one would mix with; "
+                "choose another folder, delete it, or go on from a checkpoint with --resume"
+            )
         if goes_on:
             self._n_rows, self._n_evals = len(history.rows), len(history.evals)
         try:
