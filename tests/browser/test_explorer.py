@@ -1,6 +1,6 @@
 """The slider panels in a real browser: JupyterLab in Chromium, driven by Playwright (make test-browser).
 
-The tests open notebooks 00, 05 and 06 on a fresh server, run them and move a control as a person would. The
+The tests open notebooks 00, 05, 06 and 07 on a fresh server, run them and move a control as a person would. The
 picture is compared through a canvas, because its address changes with every frame.
 """
 
@@ -235,6 +235,25 @@ def test_a_component_a_draw_from_it_and_a_slider_change_the_picture(browser, lab
         assert told.inner_text() != before
         changes(page, picture, page.get_by_role("button", name="Draw from it").click)
         changes(page, picture, lambda: press(latent))
+
+
+def test_the_factor_sliders_turn_move_and_reshape_the_picture(browser, lab):
+    selectors = [".noUi-handle", ".latent-picture"]
+    with run_through(browser, lab, "07_warm_start.ipynb", until=selectors, screenshot="factors.png") as page:
+        picture = page.locator(".latent-picture")
+        picture.scroll_into_view_if_needed()
+        page.wait_for_timeout(2000)
+        for factor in ("shape", "scale", "orientation", "x", "y"):
+            assert page.locator(".widget-label", has_text=factor).first.is_visible()
+
+        def press(handle):
+            page.locator(".noUi-handle").nth(handle).focus()
+            for _ in range(15):
+                page.keyboard.press("ArrowRight")
+
+        for handle in range(5):
+            changes(page, picture, lambda handle=handle: press(handle))
+        changes(page, picture, page.get_by_role("button", name="Reset").click)
 
 
 def _wait_until(condition, seconds=60.0):
