@@ -5,8 +5,8 @@ from vae_helpers.training.checkpoint import CheckpointError
 from vae_helpers.training.history import History
 from vae_helpers.training.loop import NonFiniteLossError, Watch, fit
 from vae_helpers.training.tensorboard import TensorBoard
-from vae_helpers.training.two_steps import CapacityStep, FactorVAEStep, NonSynergisticStep
-from vae_helpers.training.updates import GradientStep, SemiSupervisedStep, Update
+from vae_helpers.training.two_steps import FactorVAEStep, NonSynergisticStep
+from vae_helpers.training.updates import CapacityStep, GradientStep, SemiSupervisedStep, Update
 
 __all__ = [
     "Budget",

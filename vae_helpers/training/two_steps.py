@@ -120,30 +120,5 @@ class FactorVAEStep(GradientStep):
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
 
 
-class CapacityStep(GradientStep):
-    """Adam on `objectives.capacity_elbo`, its capacity rising in a line from 0 to a last value.
-
-    Args:
-        model: a `VAE`. gamma: weight, >= 0. capacity: the last value, nats, >= 0. rising_steps: until it is reached.
-        options: lr, bf16, compiled, decay_steps of `GradientStep`.
-
-    Raises:
-        ValueError: for a weight out of range or ``rising_steps`` below 1.
-
-    Source: Burgess et al. 2018, section 4.
-    """
-
-    def __init__(self, model: VAE, *, gamma: float, capacity: float, rising_steps: int, **options: Any) -> None:
-        objectives.check_weights(gamma=gamma, capacity=capacity)
-        if rising_steps < 1:
-            raise ValueError(f"rising_steps must be at least 1, got {rising_steps}")
-
-        def objective(model: VAE, x: Tensor) -> objectives.Terms:
-            now = capacity * (self.taken / rising_steps).clamp_max(1)
-            return objectives.capacity_elbo(model, x, gamma=gamma, capacity=now)
-
-        super().__init__(model, objective, **options)
-
-
 def _factor_vae(model: VAE, x: Tensor, *, discriminator: nn.Module, gamma: float) -> objectives.Terms:
     return objectives.factor_vae(model, discriminator, x, gamma=gamma)

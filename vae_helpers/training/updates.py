@@ -1,4 +1,4 @@
-"""One optimisation step: for one objective, and for labelled and unlabelled batches together."""
+"""One optimisation step: for one objective, for a rising capacity, and for labelled and unlabelled batches together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vae_helpers import objectives
 from vae_helpers.data import TwoBatches
-from vae_helpers.models import M2
+from vae_helpers.models import M2, VAE
 from vae_helpers.objectives import Terms, check_terms
 
 Objective = Callable[[Any, Any], Terms]
@@ -110,6 +110,31 @@ class GradientStep:
         if self.decay_steps:
             group = self.optimizer.param_groups[0]
             group["lr"] = group["lr"].to(self.device)
+
+
+class CapacityStep(GradientStep):
+    """Adam on `objectives.capacity_elbo`, its capacity rising in a line from 0 to a last value.
+
+    Args:
+        model: a `VAE`. gamma: weight, >= 0. capacity: the last value, nats, >= 0. rising_steps: until it is reached.
+        options: lr, bf16, compiled, decay_steps of `GradientStep`.
+
+    Raises:
+        ValueError: for a weight out of range or ``rising_steps`` below 1.
+
+    Source: Burgess et al. 2018, section 4.
+    """
+
+    def __init__(self, model: VAE, *, gamma: float, capacity: float, rising_steps: int, **options: Any) -> None:
+        objectives.check_weights(gamma=gamma, capacity=capacity)
+        if rising_steps < 1:
+            raise ValueError(f"rising_steps must be at least 1, got {rising_steps}")
+
+        def objective(model: VAE, x: Tensor) -> objectives.Terms:
+            now = capacity * (self.taken / rising_steps).clamp_max(1)
+            return objectives.capacity_elbo(model, x, gamma=gamma, capacity=now)
+
+        super().__init__(model, objective, **options)
 
 
 class SemiSupervisedStep(GradientStep):
