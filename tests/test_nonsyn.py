@@ -122,6 +122,30 @@ def test_a_run_measures_what_it_says_and_is_repeatable(method):
     assert latents == sorted(latents, reverse=True)
 
 
+@pytest.mark.parametrize(("omega", "n_kept"), [(0.9, 3), (0.6, 2), (0.5, 1)])
+def test_the_synergy_is_measured_on_the_latents_that_the_greedy_choice_leaves_out(omega, n_kept):
+    model = a_model()
+    with torch.no_grad():
+        model.encoder.head.bias[:4] = torch.tensor([3.0, 0.1, 2.6, 1.5])  # KLs of about 4.5, 0, 3.4 and 1.1 nats
+    _, _, x = some_images()
+    kl = aggregate_posterior(model, x).kl
+    found = nonsyn.measure_bound(model, x, omega=omega)
+    keep = greedy_subset(kl, omega=omega)
+    assert found["n_kept"] == keep.sum() == n_kept
+    assert found["synergy_loss"] == pytest.approx(kl[~keep].sum().item(), rel=1e-5)
+
+
+def test_the_small_dsprites_have_nets_of_their_own():
+    config = NonSynConfig(data="dsprites_small", method="factor_vae", z_dim=3, steps=2, batch_size=4)
+    model = nonsyn.build(config)
+    x = nonsyn.images_of("dsprites_small").pixels(torch.zeros(4, 6, dtype=torch.int64))
+    assert x.shape == (4, 1024)
+    update = nonsyn.update_of(config, model, n_data=1152)
+    assert update.discriminator[0].weight.shape == (256, 3)
+    assert math.isfinite(update(x)["loss"])
+    assert math.isfinite(nonsyn.run(config, seed=0, budget=Budget.SMOKE, progress=False).metrics["mig"])
+
+
 def test_images_without_factors_are_measured_by_their_bound_alone(monkeypatch):
     pixels = torch.randint(256, (24, 3 * 64 * 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = Images("noise", "noise", (3, 64, 64), pixels[:14], pixels[14:])

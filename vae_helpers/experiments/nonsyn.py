@@ -44,9 +44,11 @@ from vae_helpers.training import (
     pick_device,
 )
 
-Data = Literal["dsprites", "dsprites_official", "portraits", "celeba"]
+Data = Literal["dsprites", "dsprites_official", "dsprites_small", "portraits", "celeba"]
 Method = Literal["nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcvae", "capacity"]
 DISCRIMINATOR = (1000,) * 6  # hidden widths, with leaky ReLUs of slope 0.2 (Kim & Mnih 2018, appendix A)
+SMALL_DISCRIMINATOR = (256,) * 4  # for the small dSprites
+SOURCES: dict[str, Any] = {"dsprites": "rendered", "dsprites_official": "official", "dsprites_small": "small"}
 COLOUR_SHAPE = (3, 64, 64)
 TRAVERSAL = torch.linspace(-3, 3, 9)  # standard deviations
 
@@ -58,7 +60,8 @@ class NonSynConfig:
     method: Method = "nonsyn"
     """the objective: Non-Synergistic (two steps), the same penalty in one step, or one of its rivals"""
     data: Data = "dsprites"
-    """dSprites drawn by the formula or from the official file; drawn colour portraits; CelebA (see ``data celeba``)"""
+    """dSprites drawn by the formula or from the official file, or few and small ones with nets to match (see
+    `load_dsprites`); drawn colour portraits; CelebA (see ``data celeba``)"""
     alpha: float = 5.0
     """nonsyn, masked: weight of the KL of the latents left out"""
     omega: float = 0.9
@@ -104,8 +107,10 @@ def build(config: NonSynConfig) -> VAE:
     if config.z_dim < 2:
         raise ValueError(f"z_dim must be at least 2 for latents to be told apart, got {config.z_dim}")
     prior = StandardNormal(config.z_dim)
+    if config.data == "dsprites_small":
+        return sprites.build_small_vae(prior)
     if config.data.startswith("dsprites"):
-        return sprites.build_vae(prior, None)
+        return sprites.build_vae(prior)
     likelihood = Gaussian(x_var=config.x_var, output="sigmoid")
     encoder = ConvEncoder(COLOUR_SHAPE, 2 * config.z_dim, h_dim=256)
     return VAE(encoder, ConvDecoder(config.z_dim, COLOUR_SHAPE, h_dim=256), likelihood, prior)
@@ -124,7 +129,7 @@ def images_of(data: Data) -> FactorImages | Images:
         case "celeba":
             return load_celeba()
         case _:
-            return load_dsprites("official" if data == "dsprites_official" else "rendered")
+            return load_dsprites(SOURCES[data])
 
 
 def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> GradientStep:
@@ -151,7 +156,8 @@ def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> GradientStep:
             return GradientStep(model, partial(objectives.masked_elbo, **penalty), **options)
         case "factor_vae":
             device = next(model.parameters()).device
-            discriminator = MLP(config.z_dim, DISCRIMINATOR, 1, activation="leaky_relu").to(device)
+            widths = SMALL_DISCRIMINATOR if config.data == "dsprites_small" else DISCRIMINATOR
+            discriminator = MLP(config.z_dim, widths, 1, activation="leaky_relu").to(device)
             return FactorVAEStep(model, discriminator, gamma=config.gamma, **options)
         case "beta_tcvae":
             objective = partial(objectives.beta_tcvae, beta=config.beta, n_data=n_data, estimator=config.estimator)
@@ -221,14 +227,14 @@ def run(
     update = update_of(config, model, n_data=n_data)
 
     def evaluate(model: Any) -> dict[str, float]:
-        found = measure_bound(model, x[:n_curve])
+        found = measure_bound(model, x[:n_curve], omega=config.omega)
         if not isinstance(images, FactorImages):
             return found
         return found | sprites.curve_metrics(model, images, factors[:n_curve], seed=seed)
 
     def measure(model: Any) -> dict[str, float]:
         torch.manual_seed(seed)
-        found = measure_bound(model, x)
+        found = measure_bound(model, x, omega=config.omega)
         if not isinstance(images, FactorImages):
             return found
         return found | sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
@@ -249,14 +255,15 @@ def run(
 
 
 @torch.inference_mode()
-def measure_bound(model: VAE, x: Tensor, *, batch_size: int = 500) -> dict[str, float]:
+def measure_bound(model: VAE, x: Tensor, *, omega: float = 0.9, batch_size: int = 500) -> dict[str, float]:
     """The bound and its parts.
 
     Args:
-        model: in evaluation mode. x: images, (N, D) float.
+        model: in evaluation mode. x: images, (N, D) float. omega: of the greedy choice.
 
     Returns:
         nats per image: ``test_elbo_bound``, ``test_log_px``, ``test_kl``, ``kl_latent_1`` ... from the largest;
+        ``synergy_loss``, KL of the latents that the greedy choice would leave out, ``n_kept`` how many it keeps;
         ``active_units`` (variance of the mean over 0.01); ``gaussian_tc_mean`` and ``gaussian_tc_sampled``, total
         correlation of the Gaussian with the covariance of the means and of samples.
     """
@@ -270,12 +277,15 @@ def measure_bound(model: VAE, x: Tensor, *, batch_size: int = 500) -> dict[str, 
         samples.append(z.cpu())
     moments = AggregatePosterior.of(torch.cat(means), torch.cat(logvars))
     bound, kl = torch.cat(log_px).mean().item(), moments.kl.sum().item()
+    keep = objectives.greedy_subset(moments.kl, omega=omega)
     ordered = moments.kl.sort(descending=True).values.tolist()
     return {
         "test_elbo_bound": bound - kl,
         "test_log_px": bound,
         "test_kl": kl,
         **{f"kl_latent_{j + 1}": value for j, value in enumerate(ordered)},
+        "synergy_loss": moments.kl[~keep].sum().item(),
+        "n_kept": keep.sum().item(),
         "active_units": moments.active_units(),
         "gaussian_tc_mean": gaussian_total_correlation(torch.cat(means)),
         "gaussian_tc_sampled": gaussian_total_correlation(torch.cat(samples)),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_helpers.data import FactorCode, FactorImages, load_dsprites
-from vae_helpers.data.dsprites import GRID, SHAPE, SHAPES
+from vae_helpers.data.dsprites import GRID, SHAPE, SHAPES, SMALL_SHAPE
 from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation.disentanglement import all_metrics, factor_r2, factor_vae, mig
 from vae_helpers.evaluation.disentanglement.codes import encode_classes
@@ -33,7 +33,7 @@ def images_of(source: Source) -> FactorImages:
     return load_dsprites(source)
 
 
-def build_vae(prior: Prior, sd: Tensor | None) -> VAE:
+def build_vae(prior: Prior, sd: Tensor | None = None) -> VAE:
     """Convolutional encoder and decoder of 64x64 binary images, 32-32-64-64 channels and 128 hidden units.
 
     Args:
@@ -42,6 +42,13 @@ def build_vae(prior: Prior, sd: Tensor | None) -> VAE:
     net = ConvEncoder(SHAPE, 2 * prior.z_dim if sd is None else prior.z_dim)
     encoder: nn.Module = net if sd is None else FixedVariance(net, sd)
     return VAE(encoder, ConvDecoder(prior.z_dim, SHAPE), Bernoulli(), prior)
+
+
+def build_small_vae(prior: Prior) -> VAE:
+    """The nets of `build_vae` less a layer, 16-32-32 channels: for the 32x32 images of the small dSprites."""
+    channels = (16, 32, 32)
+    encoder = ConvEncoder(SMALL_SHAPE, 2 * prior.z_dim, channels=channels)
+    return VAE(encoder, ConvDecoder(prior.z_dim, SMALL_SHAPE, channels=channels), Bernoulli(), prior)
 
 
 def draw(images: FactorImages, n: int, *, seed: int, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
 """Disentanglement metrics: votes and pairs choose their own images; the others take codes (N, Z) and classes (N, F)."""
 
+from vae_helpers.evaluation.disentanglement.activations import mean_activations
 from vae_helpers.evaluation.disentanglement.codes import Encoder, Score, draw_codes, encode_classes
 from vae_helpers.evaluation.disentanglement.importance import DCI, dci
 from vae_helpers.evaluation.disentanglement.information import InformationGap, Modularity, mig, modularity
@@ -28,6 +29,7 @@ __all__ = [
     "explicitness",
     "factor_r2",
     "factor_vae",
+    "mean_activations",
     "mig",
     "modularity",
     "one_factor_varied",
