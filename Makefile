@@ -33,8 +33,8 @@ lint: setup      ## style and types
 notebooks: setup ## run every notebook at the quick budget and keep its outputs
 	$(BIN)/python scripts/build_notebooks.py $(NOTEBOOKS)
 
-images: setup    ## make the README's figures from released results
-	$(BIN)/python scripts/build_images.py
+images: setup    ## make the pictures and the README tables from released results
+	$(BIN)/python scripts/build_images.py && $(BIN)/python scripts/build_tables.py
 
 bench: setup     ## speed, in ratios, on this machine
 	$(BIN)/python -m benchmarks.run

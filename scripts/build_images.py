@@ -1,19 +1,19 @@
-"""Make the README's pictures and its tables from released results: ``python scripts/build_images.py``."""
+"""Make the README's and the notebooks' pictures: ``python scripts/build_images.py``."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image, ImageDraw
 
 from vae_helpers.data import Batches, FactorBatches, FactorCode, binarise, load_dsprites, load_mnist
 from vae_helpers.evaluation import aggregate_posterior
-from vae_helpers.experiments import gaussians, load_released, m1, m2, released_names, warm_start
-from vae_helpers.experiments.tables import load_table, means
+from vae_helpers.experiments import gaussians, load_released, m1, nonsyn, warm_start
+from vae_helpers.experiments.nonsyn import NonSynConfig
 from vae_helpers.models import VAE
 from vae_helpers.objectives import elbo
 from vae_helpers.plotting import (
@@ -26,11 +26,10 @@ from vae_helpers.plotting import (
     tile,
     use_style,
 )
-from vae_helpers.training import fit
+from vae_helpers.training import Budget, fit
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "_images"
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
 def overview() -> None:
@@ -134,9 +133,7 @@ def warm_start_along_training() -> None:
 
     def look(model: VAE) -> dict[str, float]:
         pictures = tile(model.decode_mean(codes.flatten(0, 1)), images.shape[1:], n_columns=9, between=0.85)
-        frame = Image.fromarray(np.uint8(255 * np.pad(pictures, ((24, 0), (0, 0)), constant_values=1.0)))
-        ImageDraw.Draw(frame).text((6, 6), f"step {steps[len(frames)]}", fill=0, font_size=14)
-        frames.append(frame)
+        frames.append(_with_step(pictures, steps[len(frames)]))
         return {}
 
     batches = FactorBatches(images, batch_size=64, seed=0)
@@ -144,116 +141,32 @@ def warm_start_along_training() -> None:
     save_gif(frames, IMAGES / "warm_start.gif", fps=5)
 
 
-def results_tables() -> str:
-    """The README's tables of released results, in Markdown."""
-    tables = (bounds_table, priors_table, clusters_table, accuracy_table, conditional_table, warm_start_table)
-    return "\n\n".join(table() for table in tables)
+def non_synergistic_along_training() -> None:
+    """A GIF: traversals of a Non-Synergistic VAE on the small dSprites while it learns (trained here, too)."""
+    settings = NonSynConfig(data="dsprites_small", lr=1e-3, decay=True, steps=2000)
+    images, models, every = load_dsprites("small"), [], 50
+    nonsyn.run(
+        settings,
+        seed=0,
+        budget=Budget.SMOKE,
+        progress=False,
+        eval_every=every,
+        watch=lambda model, _: models.append(copy.deepcopy(model)),
+    )
+    x = images.pixels(images.grid.sample(1000, generator=torch.Generator().manual_seed(1)))
+    latents = aggregate_posterior(models[-1], x).kl.argsort(descending=True)[:6].tolist()
+    frames = []
+    for k, model in enumerate(models):
+        rows = nonsyn.traversals(model, x, latents=latents).flatten(0, 1)
+        pictures = np.kron(tile(rows, images.shape[1:], n_columns=9, between=0.85), np.ones((2, 2)))
+        frames.append(_with_step(pictures, every * (k + 1)))
+    save_gif(frames, IMAGES / "non_synergistic.gif", fps=6)
 
 
-def warm_start_table() -> str:
-    """What five latents that were taught the factors of dSprites keep of them."""
-    metrics = {
-        "test_log_px": "reconstruction term, nats:.1f",
-        "factor_vae": "FactorVAE score:.3f",
-        "mig": "MIG:.3f",
-        "dci_disentanglement": "DCI disentanglement:.3f",
-    }
-    card = load_released("supervised/line").card["metrics"]
-    tables = {
-        "taught, 20,000 steps": pd.DataFrame({name: card[name]["values"] for name in metrics}),
-        "then the ELBO, 2,000 steps": load_table("warm_start/base"),
-        "the ELBO from random weights, 6,000 steps": load_table("warm_start/random"),
-    }
-    return _markdown("dSprites, five latents", tables, metrics)
-
-
-def priors_table() -> str:
-    """What better priors are worth at equal steps."""
-    tables = {
-        "N(0, I)": load_table("m1/by_z").query("z_dim == 20"),
-        "500 Gaussians": load_table("m1/by_k").query("n_components == 500"),
-        "VampPrior, 500 pseudo-inputs": load_table("m1/vamp"),
-        "VampPrior, 500-500 units, z = 40, falling step size": load_table("m1/best"),
-    }
-    metrics = {"test_elbo_bound": "ELBO", "test_importance_log_px": "log p(x), 100 importance samples"}
-    return _markdown("prior, 20,000 steps", tables, metrics)
-
-
-def clusters_table() -> str:
-    """Clusters of digits found without labels."""
-    codes = load_table("gmvae/from_codes")
-    tables = {
-        "random weights": load_table("gmvae/from_random"),
-        "codes of a VAE": codes.query("views == 'same'"),
-        "codes of a VAE, y read from moved images": codes.query("views == 'moved'"),
-    }
-    metrics = {"test_accuracy_percent": "accuracy (Hungarian), %:.1f", "test_nmi": "NMI:.3f", "test_ari": "ARI:.3f"}
-    return _markdown("ten clusters without labels, start from", tables, metrics)
-
-
-def _markdown(title: str, tables: dict[str, pd.DataFrame], metrics: dict[str, str]) -> str:
-    """One row a table of runs, mean ± sd over seeds."""
-    headings = [heading.partition(":")[0] for heading in metrics.values()]
-    lines = [f"| {title} | {' | '.join(headings)} |", "|---|" + "---|" * len(headings)]
-    for name, table in tables.items():
-        row = means(table.assign(all=name), metrics, by=["all"]).iloc[0]
-        lines.append(f"| {name} | " + " | ".join(f"{row[h]} (n = {row['n']})" for h in headings) + " |")
-    return "\n".join(lines)
-
-
-def conditional_table() -> str:
-    """What the decoder variance, and the label's place and loudness, do to a conditional VAE."""
-    metrics = {
-        "sample_accuracy_percent": "samples that obey their label, %:.1f",
-        "test_squared_error": "squared error:.1f",
-        "test_kl": "KL, nats:.1f",
-        "label_probe_percent": "label read from z, %:.1f",
-    }
-    settings = {"x_var": "x_var", "placement": "label in", "repeats": "copies of the label"}
-    tables = {
-        f"{title}: {value}": rows
-        for name, title in settings.items()
-        for value, rows in load_table(f"conditional/{name}").groupby(name, sort=False)
-    }
-    return _markdown("conditional VAE", tables, metrics)
-
-
-def accuracy_table() -> str:
-    """Test accuracy of the semi-supervised methods by number of labels."""
-    sizes = (100, 600, 1000, 3000)
-    lines = [
-        "| test accuracy, % (mean ± sd over label draws) | " + " | ".join(f"{n:,} labels" for n in sizes) + " |",
-        "|---|" + "---|" * len(sizes),
-    ]
-    for model, name in m2.NAMES.items():
-        cards = [f"m2/{model}_n{n}" for n in sizes]
-        cells = [
-            load_released(card).metric("test_accuracy_percent") if card in released_names() else "not run"
-            for card in cards
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def bounds_table() -> str:
-    """Bounds of the released M1 models."""
-    lines = [
-        "| released model | ELBO | log p(x), 1,000 importance samples | steps, seconds each, on |",
-        "|---|---|---|---|",
-    ]
-    for name in ("m1/z2", "m1/z20"):
-        released = load_released(name)
-        card = released.card
-        where = f"{card['steps']:,}, {card['seconds']['mean']:.0f} s, {card['hardware']}"
-        numbers = f"{released.metric('test_elbo_bound')} | {released.metric('test_importance_log_px')}"
-        lines.append(f"| `{name}` | {numbers} | {where} |")
-    return "\n".join(lines)
-
-
-def write_table(readme: Path = ROOT / "README.md") -> None:
-    """Put `results_tables` between its markers in the README."""
-    before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{results_tables()}\n{END}{rest.split(END)[1]}")
+def _with_step(pictures: np.ndarray, step: int) -> Image.Image:
+    frame = Image.fromarray(np.uint8(255 * np.pad(pictures, ((24, 0), (0, 0)), constant_values=1.0)))
+    ImageDraw.Draw(frame).text((6, 6), f"step {step}", fill=0, font_size=14)
+    return frame
 
 
 if __name__ == "__main__":
@@ -266,5 +179,5 @@ if __name__ == "__main__":
         components_walk()
     samples_along_training()
     warm_start_along_training()
-    write_table()
+    non_synergistic_along_training()
     print("wrote", ", ".join(f"{path.name} ({path.stat().st_size // 1024} KiB)" for path in sorted(IMAGES.iterdir())))

@@ -200,16 +200,19 @@ def test_bad_settings_stop_before_or_at_the_first_step(settings, message):
 
 def test_traversals_show_images_reconstructions_and_the_latents_by_their_kl():
     model, (_, _, x) = a_model(), some_images()
-    rows = nonsyn.traversals(model, x, n_rows=3)
-    assert rows.shape == (5, 9, 4096)
+    rows = nonsyn.traversals(model, x)
+    assert rows.shape == (6, 9, 4096)
     torch.testing.assert_close(rows[0], x[:9])
     q_mu, _ = model.encode(x[:9])
     torch.testing.assert_close(rows[1], model.decode_mean(q_mu))
     moments = aggregate_posterior(model, x)
-    for row, j in zip(rows[2:], moments.kl.argsort(descending=True)[:3], strict=True):
+    for row, j in zip(rows[2:], moments.kl.argsort(descending=True), strict=True):
         z = q_mu[0].clone()
         z[j] = moments.mean[j] - 3 * moments.sd[j]
         torch.testing.assert_close(row[0], model.decode_mean(z[None])[0])
+    torch.testing.assert_close(
+        nonsyn.traversals(model, x, latents=[2])[2], rows[2:][moments.kl.argsort(descending=True) == 2][0]
+    )
     assert nonsyn.picture(NonSynConfig())(model).shape == (6 * 65 - 1, 9 * 65 - 1)
 
 

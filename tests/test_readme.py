@@ -9,7 +9,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_tables_are_what_the_cards_say():
-    spec = importlib.util.spec_from_file_location("build_images", ROOT / "scripts" / "build_images.py")
+    spec = importlib.util.spec_from_file_location("build_tables", ROOT / "scripts" / "build_tables.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.results_tables() in README, "run: make images"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal, Unpack
@@ -293,21 +293,22 @@ def measure_bound(model: VAE, x: Tensor, *, omega: float = 0.9, batch_size: int 
 
 
 @torch.inference_mode()
-def traversals(model: VAE, x: Tensor, *, n_rows: int) -> Tensor:
-    """Images, their reconstructions, and one latent at a time moved, the latents sorted by their KL.
+def traversals(model: VAE, x: Tensor, *, latents: Sequence[int] | None = None) -> Tensor:
+    """Images, their reconstructions, and one latent at a time moved.
 
     Args:
         model: in evaluation mode. x: images to take moments from, (N, D); the first nine are shown and the first one
-            is the start of the traversals. n_rows: latents shown.
+            is the start of the traversals. latents: which, a row each; None for all, the largest KL first.
 
     Returns:
-        (2 + n_rows, 9, D): the images, their reconstructions, and a latent from -3 to 3 standard deviations a row.
+        (2 + rows, 9, D): the images, their reconstructions, and a latent from -3 to 3 standard deviations a row.
     """
     moments = aggregate_posterior(model, x)
     q_mu, _ = model.encode(x[: len(TRAVERSAL)])
-    order = moments.kl.argsort(descending=True)[:n_rows].tolist()
-    codes = moments.traversal(q_mu[0], order, TRAVERSAL)
-    moved = model.decode_mean(codes).view(len(order), len(TRAVERSAL), -1)
+    if latents is None:
+        latents = moments.kl.argsort(descending=True).tolist()
+    codes = moments.traversal(q_mu[0], latents, TRAVERSAL)
+    moved = model.decode_mean(codes).view(len(latents), len(TRAVERSAL), -1)
     return torch.cat([x[None, : len(TRAVERSAL)], model.decode_mean(q_mu)[None], moved])
 
 
@@ -321,7 +322,7 @@ def picture(config: NonSynConfig) -> Callable[[VAE], np.ndarray]:
     shape: Any = images.shape if images.shape[0] == 3 else images.shape[1:]
 
     def draw(model: VAE) -> np.ndarray:
-        rows = traversals(model, x.to(next(model.parameters()).device), n_rows=model.z_dim)
+        rows = traversals(model, x.to(next(model.parameters()).device))
         return tile(rows.flatten(0, 1).cpu(), shape, n_columns=len(TRAVERSAL), between=0.85)
 
     return draw
