@@ -1,6 +1,6 @@
 """The slider panels in a real browser: JupyterLab in Chromium, driven by Playwright (make test-browser).
 
-The tests open notebooks 00, 05, 06 and 07 on a fresh server, run them and move a control as a person would. The
+The tests open notebooks 00 and 05 to 08 on a fresh server, run them and move a control as a person would. The
 picture is compared through a canvas, because its address changes with every frame.
 """
 
@@ -254,6 +254,24 @@ def test_the_factor_sliders_turn_move_and_reshape_the_picture(browser, lab):
         for handle in range(5):
             changes(page, picture, lambda handle=handle: press(handle))
         changes(page, picture, page.get_by_role("button", name="Reset").click)
+
+
+def test_the_latents_of_a_released_model_of_small_sprites_move(browser, lab):
+    selectors = [".noUi-handle", ".latent-picture"]
+    notebook = "08_non_synergistic.ipynb"
+    with run_through(browser, lab, notebook, until=selectors, screenshot="independent.png") as page:
+        picture = page.locator(".latent-picture")
+        picture.scroll_into_view_if_needed()
+        page.wait_for_timeout(2000)
+
+        def press(handle):
+            page.locator(".noUi-handle").nth(handle).focus()
+            for _ in range(15):
+                page.keyboard.press("ArrowRight")
+
+        for handle in (0, 1):  # the image to start from, and the most informative latent
+            changes(page, picture, lambda handle=handle: press(handle))
+        changes(page, picture, page.get_by_role("button", name="Random").click)
 
 
 def _wait_until(condition, seconds=60.0):
