@@ -154,3 +154,10 @@ def test_every_released_table_belongs_to_a_study_and_tells_its_command(monkeypat
             assert all(hasattr(defaults, key) for key in grid)
         assert (table["budget"] == "full").all()
         assert not any("+" in commit for commit in table["commit"])  # each run made by committed code
+
+
+def test_all_that_is_released_stays_small(monkeypatch):
+    monkeypatch.undo()
+    sizes = [path.stat().st_size for path in released.FOLDER.glob("*/*")]
+    assert len(sizes) > 10
+    assert sum(sizes) < 20_000_000
