@@ -144,14 +144,14 @@ def warm_start_along_training() -> None:
 def non_synergistic_along_training() -> None:
     """A GIF: traversals of a Non-Synergistic VAE on the small dSprites while it learns (trained here, too)."""
     settings = NonSynConfig(data="dsprites_small", lr=1e-3, decay=True, steps=2000)
-    images, models, every = load_dsprites("small"), [], 50
+    images, models, every = load_dsprites("small"), [], 100
     nonsyn.run(
         settings,
         seed=0,
         budget=Budget.SMOKE,
         progress=False,
         eval_every=every,
-        watch=lambda model, _: models.append(copy.deepcopy(model)),
+        watch=lambda model, _: models.append(copy.deepcopy(model)),  # at the start, and at each evaluation
     )
     x = images.pixels(images.grid.sample(1000, generator=torch.Generator().manual_seed(1)))
     latents = aggregate_posterior(models[-1], x).kl.argsort(descending=True)[:6].tolist()
@@ -159,8 +159,8 @@ def non_synergistic_along_training() -> None:
     for k, model in enumerate(models):
         rows = nonsyn.traversals(model, x, latents=latents).flatten(0, 1)
         pictures = np.kron(tile(rows, images.shape[1:], n_columns=9, between=0.85), np.ones((2, 2)))
-        frames.append(_with_step(pictures, every * (k + 1)))
-    save_gif(frames, IMAGES / "non_synergistic.gif", fps=6)
+        frames.append(_with_step(pictures, every * k))
+    save_gif(frames, IMAGES / "non_synergistic.gif", fps=4)
 
 
 def _with_step(pictures: np.ndarray, step: int) -> Image.Image:
