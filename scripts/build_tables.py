@@ -32,6 +32,7 @@ def results_tables() -> str:
             accuracy_table,
             conditional_table,
             warm_start_table,
+            disentangling_table,
         )
     )
 
