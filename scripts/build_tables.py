@@ -97,7 +97,7 @@ def _markdown(title: str, tables: dict[str, pd.DataFrame], metrics: dict[str, st
     headings = [heading.partition(":")[0] for heading in metrics.values()]
     lines = [f"| {title} | {' | '.join(headings)} |", "|---|" + "---|" * len(headings)]
     for name, table in tables.items():
-        row = means(table.assign(all=name), metrics, by=["all"]).iloc[0]
+        row = means(table[list(metrics)].assign(all=name), metrics, by=["all"]).iloc[0]
         lines.append(f"| {name} | " + " | ".join(f"{row[h]} (n = {row['n']})" for h in headings) + " |")
     return "\n".join(lines)
 
