@@ -6,19 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from vae_helpers.experiments import load_released, m2, released_names
+from vae_helpers.experiments import load_released, m2, nonsyn, released_names
 from vae_helpers.experiments.tables import load_table, means
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-DISENTANGLING = {  # methods of the study nonsyn, as a table calls them
-    "vae": "VAE",
-    "beta_vae": "β-VAE, β = 4",
-    "factor_vae": "FactorVAE, γ = 35",
-    "beta_tcvae": "β-TCVAE, β = 4",
-    "nonsyn": "Non-Synergistic VAE, α = 5, ω = 0.9",
-    "masked": "the same in one step (masked β-VAE)",
-}
 
 
 def results_tables() -> str:
@@ -64,7 +56,7 @@ def disentangling_table() -> str:
         "active_units": "active latents:.1f",
     }
     runs = load_table("nonsyn/methods")
-    tables = {title: runs.query("method == @method") for method, title in DISENTANGLING.items()}
+    tables = {title: runs.query("method == @method") for method, title in nonsyn.NAMES.items()}
     return _markdown("small dSprites, ten latents, 4,000 steps", tables, metrics)
 
 

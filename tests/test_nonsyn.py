@@ -1,5 +1,6 @@
 """The study of the Non-Synergistic VAE and its rivals, and what TensorBoard gets to see of a run."""
 
+import copy
 import dataclasses
 import math
 from functools import cache
@@ -124,7 +125,7 @@ def test_a_run_measures_what_it_says_and_is_repeatable(method):
 
 @pytest.mark.parametrize(("omega", "n_kept"), [(0.9, 3), (0.6, 2), (0.5, 1)])
 def test_the_synergy_is_measured_on_the_latents_that_the_greedy_choice_leaves_out(omega, n_kept):
-    model = a_model()
+    model = copy.deepcopy(a_model())
     with torch.no_grad():
         model.encoder.head.bias[:4] = torch.tensor([3.0, 0.1, 2.6, 1.5])  # KLs of about 4.5, 0, 3.4 and 1.1 nats
     _, _, x = some_images()

@@ -118,6 +118,13 @@ def pad_picture(page):
     return page.locator(".latent-picture").nth(0)
 
 
+def press(page, handle, times=5):
+    """Move a slider by its arrow key."""
+    page.locator(".noUi-handle").nth(handle).focus()
+    for _ in range(times):
+        page.keyboard.press("ArrowRight")
+
+
 def changes(page, picture, act):
     """Do ``act`` and wait until the picture's pixels are others."""
     before = picture.evaluate(PIXELS)
@@ -126,15 +133,8 @@ def changes(page, picture, act):
 
 
 def test_a_key_press_on_a_slider_changes_the_picture(page):
-    handle = page.locator(".noUi-handle").nth(1)
     readout = page.locator(".widget-readout").nth(1).inner_text()
-
-    def press():
-        handle.focus()
-        for _ in range(10):
-            page.keyboard.press("ArrowRight")
-
-    changes(page, explorer_picture(page), press)
+    changes(page, explorer_picture(page), lambda: press(page, 1))
     assert page.locator(".widget-readout").nth(1).inner_text() != readout
 
 
@@ -208,12 +208,7 @@ def test_one_button_and_one_slider_move_two_models_side_by_side(browser, lab):
         page.wait_for_timeout(1000)
         changes(page, picture, page.locator(".widget-toggle-buttons button").nth(5).click)
 
-        def press():
-            page.locator(".noUi-handle").nth(1).focus()
-            for _ in range(10):
-                page.keyboard.press("ArrowRight")
-
-        changes(page, picture, press)
+        changes(page, picture, lambda: press(page, 1))
 
 
 def test_a_component_a_draw_from_it_and_a_slider_change_the_picture(browser, lab):
@@ -223,18 +218,13 @@ def test_a_component_a_draw_from_it_and_a_slider_change_the_picture(browser, lab
         picture.scroll_into_view_if_needed()
         page.wait_for_timeout(2000)
 
-        def press(handle):
-            page.locator(".noUi-handle").nth(handle).focus()
-            for _ in range(5):
-                page.keyboard.press("ArrowRight")
-
         component, latent = 1, 2  # the first control chooses the digit
         told = page.get_by_text("of the examples")
         before = told.inner_text()
-        changes(page, picture, lambda: press(component))
+        changes(page, picture, lambda: press(page, component))
         assert told.inner_text() != before
         changes(page, picture, page.get_by_role("button", name="Draw from it").click)
-        changes(page, picture, lambda: press(latent))
+        changes(page, picture, lambda: press(page, latent))
 
 
 def test_the_factor_sliders_turn_move_and_reshape_the_picture(browser, lab):
@@ -246,13 +236,8 @@ def test_the_factor_sliders_turn_move_and_reshape_the_picture(browser, lab):
         for factor in ("shape", "scale", "orientation", "x", "y"):
             assert page.locator(".widget-label", has_text=factor).first.is_visible()
 
-        def press(handle):
-            page.locator(".noUi-handle").nth(handle).focus()
-            for _ in range(15):
-                page.keyboard.press("ArrowRight")
-
         for handle in range(5):
-            changes(page, picture, lambda handle=handle: press(handle))
+            changes(page, picture, lambda handle=handle: press(page, handle, times=15))
         changes(page, picture, page.get_by_role("button", name="Reset").click)
 
 
@@ -264,13 +249,8 @@ def test_the_latents_of_a_released_model_of_small_sprites_move(browser, lab):
         picture.scroll_into_view_if_needed()
         page.wait_for_timeout(2000)
 
-        def press(handle):
-            page.locator(".noUi-handle").nth(handle).focus()
-            for _ in range(15):
-                page.keyboard.press("ArrowRight")
-
         for handle in (0, 1):  # the image to start from, and the most informative latent
-            changes(page, picture, lambda handle=handle: press(handle))
+            changes(page, picture, lambda handle=handle: press(page, handle, times=15))
         changes(page, picture, page.get_by_role("button", name="Random").click)
 
 

@@ -49,6 +49,14 @@ Method = Literal["nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcva
 DISCRIMINATOR = (1000,) * 6  # hidden widths, with leaky ReLUs of slope 0.2 (Kim & Mnih 2018, appendix A)
 SMALL_DISCRIMINATOR = (256,) * 4  # for the small dSprites
 SOURCES: dict[str, Any] = {"dsprites": "rendered", "dsprites_official": "official", "dsprites_small": "small"}
+NAMES = {
+    "vae": "VAE",
+    "beta_vae": "β-VAE",
+    "factor_vae": "FactorVAE",
+    "beta_tcvae": "β-TCVAE",
+    "nonsyn": "Non-Synergistic VAE",
+    "masked": "the same in one step",
+}
 COLOUR_SHAPE = (3, 64, 64)
 TRAVERSAL = torch.linspace(-3, 3, 9)  # standard deviations
 
@@ -107,10 +115,8 @@ def build(config: NonSynConfig) -> VAE:
     if config.z_dim < 2:
         raise ValueError(f"z_dim must be at least 2 for latents to be told apart, got {config.z_dim}")
     prior = StandardNormal(config.z_dim)
-    if config.data == "dsprites_small":
-        return sprites.build_small_vae(prior)
-    if config.data.startswith("dsprites"):
-        return sprites.build_vae(prior)
+    if config.data in SOURCES:
+        return sprites.build_vae(prior, small=config.data == "dsprites_small")
     likelihood = Gaussian(x_var=config.x_var, output="sigmoid")
     encoder = ConvEncoder(COLOUR_SHAPE, 2 * config.z_dim, h_dim=256)
     return VAE(encoder, ConvDecoder(config.z_dim, COLOUR_SHAPE, h_dim=256), likelihood, prior)

@@ -33,22 +33,17 @@ def images_of(source: Source) -> FactorImages:
     return load_dsprites(source)
 
 
-def build_vae(prior: Prior, sd: Tensor | None = None) -> VAE:
-    """Convolutional encoder and decoder of 64x64 binary images, 32-32-64-64 channels and 128 hidden units.
+def build_vae(prior: Prior, sd: Tensor | None = None, *, small: bool = False) -> VAE:
+    """Convolutional encoder and decoder of binary images, 128 hidden units: of 64x64 pixels with 32-32-64-64 channels.
 
     Args:
         prior: p(z). sd: fixed standard deviations of q(z | x), (Z,); None for an encoder that gives its own.
+        small: for the 32x32 pixels of the small dSprites, a layer less: 16-32-32 channels.
     """
-    net = ConvEncoder(SHAPE, 2 * prior.z_dim if sd is None else prior.z_dim)
+    shape, channels = (SMALL_SHAPE, (16, 32, 32)) if small else (SHAPE, (32, 32, 64, 64))
+    net = ConvEncoder(shape, 2 * prior.z_dim if sd is None else prior.z_dim, channels=channels)
     encoder: nn.Module = net if sd is None else FixedVariance(net, sd)
-    return VAE(encoder, ConvDecoder(prior.z_dim, SHAPE), Bernoulli(), prior)
-
-
-def build_small_vae(prior: Prior) -> VAE:
-    """The nets of `build_vae` less a layer, 16-32-32 channels: for the 32x32 images of the small dSprites."""
-    channels = (16, 32, 32)
-    encoder = ConvEncoder(SMALL_SHAPE, 2 * prior.z_dim, channels=channels)
-    return VAE(encoder, ConvDecoder(prior.z_dim, SMALL_SHAPE, channels=channels), Bernoulli(), prior)
+    return VAE(encoder, ConvDecoder(prior.z_dim, shape, channels=channels), Bernoulli(), prior)
 
 
 def draw(images: FactorImages, n: int, *, seed: int, device: torch.device) -> Tensor:
