@@ -57,13 +57,13 @@ def load_m1(name: str) -> VAE:
     """The released M1 whose features are used.
 
     Raises:
-        KeyError: for an unknown name. ValueError: for a released model that is no VAE of MNIST.
+        KeyError: for an unknown name. ValueError: for a released result that is no VAE of MNIST, or has no weights.
     """
     from vae_helpers.experiments.released import load_released
 
     model = load_released(name).model
     if not isinstance(model, VAE) or not model.encoder.in_dim == X_DIM:
-        raise ValueError(f"m1={name!r} is no VAE of MNIST digits")
+        raise ValueError(f"m1={name!r} is no VAE of MNIST digits with released weights")
     return model
 
 
