@@ -12,6 +12,7 @@ from vae_helpers import __main__ as command_line
 from vae_helpers import objectives
 from vae_helpers.data import FactorGrid, FactorImages, Images, load_dsprites
 from vae_helpers.evaluation import aggregate_posterior
+from vae_helpers.evaluation.disentanglement import factor_r2
 from vae_helpers.experiments import nonsyn
 from vae_helpers.experiments.nonsyn import NonSynConfig
 from vae_helpers.objectives import descending_subset, greedy_subset, random_subset
@@ -115,7 +116,8 @@ def test_a_run_measures_what_it_says_and_is_repeatable(method):
     assert first.metrics == second.metrics
     assert seen[: len(seen) // 2] == [(False, 0), (False, 1)]  # four steps are one window of the log
     metrics = first.metrics
-    assert {"test_elbo_bound", "kl_latent_3", "active_units", "gaussian_tc_mean", "factor_vae", "mig"} <= set(metrics)
+    names = {"test_elbo_bound", "kl_latent_3", "active_units", "gaussian_tc_mean", "factor_vae", "mig"}
+    assert names | {"sampled_r2_left", "sampled_r2_right"} <= set(metrics)
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["test_elbo_bound"] == pytest.approx(metrics["test_log_px"] - metrics["test_kl"])
     latents = [metrics[f"kl_latent_{j}"] for j in (1, 2, 3)]
@@ -134,6 +136,25 @@ def test_the_synergy_is_measured_on_the_latents_that_the_greedy_choice_leaves_ou
     keep = greedy_subset(kl, omega=omega)
     assert found["n_kept"] == keep.sum() == n_kept
     assert found["synergy_loss"] == pytest.approx(kl[~keep].sum().item(), rel=1e-5)
+
+
+def test_a_factor_that_only_the_means_tell_does_not_come_through_the_noise():
+    """Latent 1 tells the first factor with a noise share of a tenth, latent 2 the second with nearly all noise."""
+
+    class Told:
+        def encode(self, x):
+            means = x * torch.tensor([0.9**0.5, 0.01])
+            return means, torch.tensor([0.1, 0.9999]).log().expand_as(means)
+
+    grid = FactorGrid(names=("loud", "faint"), sizes=(101, 101))
+    classes = grid.sample(20_000, generator=torch.Generator().manual_seed(0))
+    values = grid.scaled(classes)
+    x = values / values.std(0)
+    torch.manual_seed(0)
+    found = nonsyn.sampled_r2(Told(), x, classes, grid)
+    assert found["sampled_r2_loud"] == pytest.approx(0.9, abs=0.01)
+    assert abs(found["sampled_r2_faint"]) < 0.01
+    assert factor_r2(x * torch.tensor([0.9**0.5, 0.01]), classes, grid).r2.min() > 0.999
 
 
 def test_the_small_dsprites_have_nets_of_their_own():
