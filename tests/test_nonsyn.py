@@ -236,6 +236,7 @@ def test_traversals_show_images_reconstructions_and_the_latents_by_their_kl():
         nonsyn.traversals(model, x, latents=[2])[2], rows[2:][moments.kl.argsort(descending=True) == 2][0]
     )
     assert nonsyn.picture(NonSynConfig())(model).shape == (6 * 65 - 1, 9 * 65 - 1)
+    assert nonsyn.picture(NonSynConfig())(a_model(z_dim=14)).shape == (12 * 65 - 1, 9 * 65 - 1)
 
 
 def events(folder):

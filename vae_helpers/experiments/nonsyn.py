@@ -338,7 +338,10 @@ def traversals(model: VAE, x: Tensor, *, latents: Sequence[int] | None = None) -
 
 
 def picture(config: NonSynConfig) -> Callable[[VAE], np.ndarray]:
-    """`traversals` of the study's images as one picture, (H, W) or (H, W, 3), 0 to 1: what to watch while it learns."""
+    """`traversals` of the study's images as one picture, (H, W) or (H, W, 3), 0 to 1: what to watch while it learns.
+
+    The ten latents of most KL at the time, the largest first.
+    """
     images = images_of(config.data)
     if isinstance(images, FactorImages):
         x = images.pixels(images.grid.sample(200, generator=torch.Generator().manual_seed(0)))
@@ -347,7 +350,7 @@ def picture(config: NonSynConfig) -> Callable[[VAE], np.ndarray]:
     shape: Any = images.shape if images.shape[0] == 3 else images.shape[1:]
 
     def draw(model: VAE) -> np.ndarray:
-        rows = traversals(model, x.to(next(model.parameters()).device))
+        rows = traversals(model, x.to(next(model.parameters()).device))[:12]  # images, reconstructions, ten latents
         return tile(rows.flatten(0, 1).cpu(), shape, n_columns=len(TRAVERSAL), between=0.85)
 
     return draw
