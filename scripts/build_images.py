@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from vae_helpers.data import Batches, FactorBatches, FactorCode, binarise, load_dsprites, load_mnist
+from vae_helpers.data import Batches, FactorBatches, FactorCode, binarise, load_dsprites, load_mnist, load_portraits
 from vae_helpers.evaluation import aggregate_posterior
 from vae_helpers.experiments import gaussians, load_released, m1, nonsyn, warm_start
 from vae_helpers.experiments.nonsyn import NonSynConfig
@@ -88,6 +88,19 @@ def analogies() -> None:
     pictures = torch.cat([x[:, None], written], dim=1).flatten(0, 1)
     ax = plot_grid(pictures, digits.shape, n_columns=11, column_labels=["x", *map(str, range(10))])
     ax.figure.savefig(IMAGES / "analogies.png")
+    plt.close(ax.figure)
+
+
+def faces() -> None:
+    """What the seven latents of the released VAE of portraits do to one face."""
+    images, model = load_portraits(), load_released("nonsyn/faces_vae").model
+    x = images.pixels(images.grid.sample(1000, generator=torch.Generator().manual_seed(1)))
+    kl = aggregate_posterior(model, x).kl
+    latents = kl.argsort(descending=True)[:7].tolist()
+    labels = [f"z{j + 1}  KL {kl[j]:.1f}" for j in latents]
+    moved = nonsyn.traversals(model, x, latents=latents)[2:].flatten(0, 1)
+    ax = plot_traversals(moved, images.shape, row_labels=labels, values=nonsyn.TRAVERSAL.tolist())
+    ax.figure.savefig(IMAGES / "faces.png")
     plt.close(ax.figure)
 
 
@@ -176,6 +189,7 @@ if __name__ == "__main__":
         overview()
         walk()
         analogies()
+        faces()
         components_walk()
     samples_along_training()
     warm_start_along_training()

@@ -1,6 +1,6 @@
 """The slider panels in a real browser: JupyterLab in Chromium, driven by Playwright (make test-browser).
 
-The tests open notebooks 00 and 05 to 08 on a fresh server, run them and move a control as a person would. The
+The tests open notebooks 00 and 05 to 09 on a fresh server, run them and move a control as a person would. The
 picture is compared through a canvas, because its address changes with every frame.
 """
 
@@ -241,17 +241,19 @@ def test_the_factor_sliders_turn_move_and_reshape_the_picture(browser, lab):
         changes(page, picture, page.get_by_role("button", name="Reset").click)
 
 
-def test_the_latents_of_a_released_model_of_small_sprites_move(browser, lab):
+@pytest.mark.parametrize(
+    ("notebook", "screenshot"), [("08_non_synergistic.ipynb", "independent.png"), ("09_faces.ipynb", "faces.png")]
+)
+def test_the_latents_of_a_released_model_move(browser, lab, notebook, screenshot):
     selectors = [".noUi-handle", ".latent-picture"]
-    notebook = "08_non_synergistic.ipynb"
-    with run_through(browser, lab, notebook, until=selectors, screenshot="independent.png") as page:
-        picture = page.locator(".latent-picture")
+    with run_through(browser, lab, notebook, until=selectors, screenshot=screenshot) as page:
+        picture = page.locator(".latent-picture").first
         picture.scroll_into_view_if_needed()
         page.wait_for_timeout(2000)
 
         for handle in (0, 1):  # the image to start from, and the most informative latent
             changes(page, picture, lambda handle=handle: press(page, handle, times=15))
-        changes(page, picture, page.get_by_role("button", name="Random").click)
+        changes(page, picture, page.get_by_role("button", name="Random").first.click)
 
 
 def _wait_until(condition, seconds=60.0):
