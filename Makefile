@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 lab: setup       ## open JupyterLab at the first notebook (PORT=8888)
-	$(BIN)/python -m jupyter lab $(ROOT_FLAG) --port=$(PORT) --notebook-dir=. notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyter lab $(ROOT_FLAG) --port=$(PORT) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: setup      ## the whole suite, notebooks included, at the smoke budget
 	$(BIN)/python -m pytest --nbval-lax -n 2 --dist loadscope
