@@ -51,7 +51,7 @@ Method = Literal["nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcva
 DISCRIMINATOR = (1000,) * 6  # hidden widths, with leaky ReLUs of slope 0.2 (Kim & Mnih 2018, appendix A)
 SMALL_DISCRIMINATOR = (256,) * 4  # for the small dSprites
 SOURCES: dict[str, Any] = {"dsprites": "rendered", "dsprites_official": "official", "dsprites_small": "small"}
-NAMES = {
+NAMES = {  # of the methods in the tables, which leave out capacity
     "vae": "VAE",
     "beta_vae": "β-VAE",
     "factor_vae": "FactorVAE",
@@ -304,13 +304,22 @@ def measure_bound(model: VAE, x: Tensor, *, omega: float = 0.9, batch_size: int 
 
 @torch.inference_mode()
 def sampled_r2(model: VAE, x: Tensor, classes: Tensor, grid: FactorGrid, *, batch_size: int = 500) -> dict[str, float]:
-    """How much of each factor comes through the noise: ``sampled_r2_FACTOR``, linear, on the second half of the images.
+    r"""R^2 of each factor from samples of the code, linear: how much comes through the noise.
+
+    .. math:: R^2_f = 1 - \frac{\sum (v_f - \hat v_f(z))^2}{\sum (v_f - \bar v_f)^2}, \qquad z \sim q(z \mid x)
 
     The R^2 of posterior means does not ask how wide the posterior is: a mean that moves by a hundredth of its noise
-    tells a factor that no decoder gets to see.
+    tells a factor that hardly any decoder gets to see.
 
     Args:
-        model: in evaluation mode. x: images, (N, D) float. classes: of their factors, (N, F). grid: the factors.
+        model: in evaluation mode. x: images, (N, D) float; the first half fits, the second tests. classes: of their
+            factors, (N, F) int64. grid: the factors. batch_size: images encoded at once.
+
+    Returns:
+        ``sampled_r2_FACTOR``, at most 1, of each factor that varies; one draw an image.
+
+    Raises:
+        ValueError: as `disentanglement.factor_r2`, which does the regression.
     """
     codes = [sample_normal(*model.encode(part)).cpu() for part in x.split(batch_size)]
     found = factor_r2(torch.cat(codes), classes.cpu(), grid, n_train=len(x) // 2)
