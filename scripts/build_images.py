@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from vae_helpers.data import Batches, FactorBatches, FactorCode, binarise, load_dsprites, load_mnist, load_portraits
 from vae_helpers.evaluation import aggregate_posterior
-from vae_helpers.experiments import gaussians, load_released, m1, nonsyn, warm_start
+from vae_helpers.experiments import gaussians, load_released, m1, nonsyn, nonsyn_pictures, warm_start
 from vae_helpers.experiments.nonsyn import NonSynConfig
 from vae_helpers.models import VAE
 from vae_helpers.objectives import elbo
@@ -98,8 +98,8 @@ def faces() -> None:
     kl = aggregate_posterior(model, x).kl
     latents = kl.argsort(descending=True)[:7].tolist()
     labels = [f"z{j + 1}  KL {kl[j]:.1f}" for j in latents]
-    moved = nonsyn.traversals(model, x, latents=latents)[2:].flatten(0, 1)
-    ax = plot_traversals(moved, images.shape, row_labels=labels, values=nonsyn.TRAVERSAL.tolist())
+    moved = nonsyn_pictures.traversals(model, x, latents=latents)[2:].flatten(0, 1)
+    ax = plot_traversals(moved, images.shape, row_labels=labels, values=nonsyn_pictures.TRAVERSAL.tolist())
     ax.figure.savefig(IMAGES / "faces.png")
     plt.close(ax.figure)
 
@@ -170,7 +170,7 @@ def non_synergistic_along_training() -> None:
     latents = aggregate_posterior(models[-1], x).kl.argsort(descending=True)[:6].tolist()
     frames = []
     for k, model in enumerate(models):
-        rows = nonsyn.traversals(model, x, latents=latents).flatten(0, 1)
+        rows = nonsyn_pictures.traversals(model, x, latents=latents).flatten(0, 1)
         pictures = np.kron(tile(rows, images.shape[1:], n_columns=9, between=0.85), np.ones((2, 2)))
         frames.append(_with_step(pictures, every * k))
     save_gif(frames, IMAGES / "non_synergistic.gif", fps=4)

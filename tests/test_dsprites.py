@@ -272,7 +272,7 @@ def test_the_official_file_is_asked_for_by_name_and_its_absence_explained(tmp_pa
     monkeypatch.setenv("VAE_OFFLINE", "1")
     with pytest.raises(DataError, match=r"VAE_OFFLINE forbids downloads. Fetch https://.* by hand and put it at"):
         load_dsprites("official", root=tmp_path)
-    with pytest.raises(ValueError, match="unknown source 'mine'; choose rendered, official or small"):
+    with pytest.raises(ValueError, match="unknown source 'mine'; choose rendered, official, small or turning"):
         load_dsprites("mine")
     write_npz(tmp_path / d.OFFICIAL)
     with pytest.raises(DataError, match=f"md5 .* expected {d.OFFICIAL_MD5}"):
@@ -333,19 +333,24 @@ def test_comparing_reads_the_unpacked_official_file(tmp_path, monkeypatch):
     assert "heart 0.00" in line
 
 
-def test_the_small_images_are_every_second_pixel_of_large_ones_in_half_the_places():
-    small, large = load_dsprites("small"), load_dsprites()
-    assert (small.shape, small.grid.n_images) == ((1, 32, 32), 1152)
+@pytest.mark.parametrize(("source", "n_images"), [("small", 1152), ("turning", 23_040)])
+def test_the_small_images_are_every_second_pixel_of_some_of_the_large_ones(source, n_images):
+    small, large = load_dsprites(source), load_dsprites()
+    assert (small.shape, small.grid.n_images) == ((1, 32, 32), n_images)
     classes = small.grid.sample(50, generator=torch.Generator().manual_seed(0))
-    places = torch.tensor([1, 1, 2, 1, 2, 2]) * classes + torch.tensor([0, 0, 1, 0, 0, 8])
+    places = torch.tensor([1, 1, 2, 2, 2, 2]) * classes + torch.tensor([0, 0, 1, 0, 0, 8])
     expected = large.pixels(places).view(-1, 64, 64)[:, ::2, ::2]
     assert torch.equal(small.pixels(classes).view(-1, 32, 32), expected)
 
 
-def test_every_small_image_is_another_one_and_whole():
-    small = load_dsprites("small")
-    images = torch.cat([x for _, x in small.chunks()])
-    assert len(images.unique(dim=0)) == small.grid.n_images
-    borders = images.view(-1, 32, 32)
-    assert not borders[:, [0, -1]].any()
-    assert not borders[:, :, [0, -1]].any()
+def test_every_small_image_is_another_one():
+    images = torch.cat([x for _, x in load_dsprites("small").chunks()])
+    assert len(images.unique(dim=0)) == len(images)
+
+
+@pytest.mark.parametrize("source", ["small", "turning"])
+def test_every_small_image_is_whole(source):
+    images = torch.cat([x for _, x in load_dsprites(source).chunks()]).view(-1, 32, 32)
+    assert images.any(dim=(1, 2)).all()
+    assert not images[:, [0, -1]].any()
+    assert not images[:, :, [0, -1]].any()

@@ -13,8 +13,9 @@ from vae_helpers import objectives
 from vae_helpers.data import FactorGrid, FactorImages, Images, load_dsprites
 from vae_helpers.evaluation import aggregate_posterior
 from vae_helpers.evaluation.disentanglement import factor_r2
-from vae_helpers.experiments import nonsyn
+from vae_helpers.experiments import nonsyn, nonsyn_pictures
 from vae_helpers.experiments.nonsyn import NonSynConfig
+from vae_helpers.experiments.nonsyn_measures import measure_bound, sampled_r2
 from vae_helpers.objectives import descending_subset, greedy_subset, random_subset
 from vae_helpers.training import Budget, CheckpointError, FactorVAEStep, History, NonSynergisticStep, TensorBoard
 
@@ -132,7 +133,7 @@ def test_the_synergy_is_measured_on_the_latents_that_the_greedy_choice_leaves_ou
         model.encoder.head.bias[:4] = torch.tensor([3.0, 0.1, 2.6, 1.5])  # KLs of about 4.5, 0, 3.4 and 1.1 nats
     _, _, x = some_images()
     kl = aggregate_posterior(model, x).kl
-    found = nonsyn.measure_bound(model, x, omega=omega)
+    found = measure_bound(model, x, omega=omega)
     keep = greedy_subset(kl, omega=omega)
     assert found["n_kept"] == keep.sum() == n_kept
     assert found["synergy_loss"] == pytest.approx(kl[~keep].sum().item(), rel=1e-5)
@@ -151,7 +152,7 @@ def test_a_factor_that_only_the_means_tell_does_not_come_through_the_noise():
     values = grid.scaled(classes)
     x = values / values.std(0)
     torch.manual_seed(0)
-    found = nonsyn.sampled_r2(Told(), x, classes, grid)
+    found = sampled_r2(Told(), x, classes, grid)
     assert found["sampled_r2_loud"] == pytest.approx(0.9, abs=0.01)
     assert abs(found["sampled_r2_faint"]) < 0.01
     assert factor_r2(x * torch.tensor([0.9**0.5, 0.01]), classes, grid).r2.min() > 0.999
@@ -176,8 +177,8 @@ def test_images_without_factors_are_measured_by_their_bound_alone(monkeypatch):
     assert run.model.likelihood.x_logvar.exp().item() == pytest.approx(0.1)
     assert "kl_latent_3" in run.metrics
     assert "mig" not in run.metrics
-    monkeypatch.setattr(nonsyn, "images_of", lambda data: images)
-    drawn = nonsyn.picture(config)(run.model)
+    monkeypatch.setattr(nonsyn_pictures, "images_of", lambda data: images)
+    drawn = nonsyn_pictures.picture(config)(run.model)
     assert drawn.shape == (5 * 65 - 1, 9 * 65 - 1, 3)
     first = images.x_test[0].view(3, 64, 64).permute(1, 2, 0) / 255
     torch.testing.assert_close(torch.from_numpy(drawn[:64, :64]), first)  # the study's own images
@@ -222,7 +223,7 @@ def test_bad_settings_stop_before_or_at_the_first_step(settings, message):
 
 def test_traversals_show_images_reconstructions_and_the_latents_by_their_kl():
     model, (_, _, x) = a_model(), some_images()
-    rows = nonsyn.traversals(model, x)
+    rows = nonsyn_pictures.traversals(model, x)
     assert rows.shape == (6, 9, 4096)
     torch.testing.assert_close(rows[0], x[:9])
     q_mu, _ = model.encode(x[:9])
@@ -233,10 +234,10 @@ def test_traversals_show_images_reconstructions_and_the_latents_by_their_kl():
         z[j] = moments.mean[j] - 3 * moments.sd[j]
         torch.testing.assert_close(row[0], model.decode_mean(z[None])[0])
     torch.testing.assert_close(
-        nonsyn.traversals(model, x, latents=[2])[2], rows[2:][moments.kl.argsort(descending=True) == 2][0]
+        nonsyn_pictures.traversals(model, x, latents=[2])[2], rows[2:][moments.kl.argsort(descending=True) == 2][0]
     )
-    assert nonsyn.picture(NonSynConfig())(model).shape == (6 * 65 - 1, 9 * 65 - 1)
-    assert nonsyn.picture(NonSynConfig())(a_model(z_dim=14)).shape == (12 * 65 - 1, 9 * 65 - 1)
+    assert nonsyn_pictures.picture(NonSynConfig())(model).shape == (6 * 65 - 1, 9 * 65 - 1)
+    assert nonsyn_pictures.picture(NonSynConfig())(a_model(z_dim=14)).shape == (12 * 65 - 1, 9 * 65 - 1)
 
 
 def events(folder):

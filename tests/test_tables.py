@@ -1,6 +1,7 @@
 """Released tables: what a sweep wrote, with the command that makes it again."""
 
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from vae_helpers.__main__ import main
 from vae_helpers.experiments import STUDIES, released
 from vae_helpers.experiments import grid as grids
-from vae_helpers.experiments.tables import load_curves, load_table, means, release_table, released_tables, sweep_command
+from vae_helpers.experiments.tables import (
+    load_curves,
+    load_table,
+    means,
+    paired_difference,
+    release_table,
+    released_tables,
+    sweep_command,
+)
 
 
 def rows(**changes):
@@ -161,3 +170,22 @@ def test_all_that_is_released_stays_small(monkeypatch):
     sizes = [path.stat().st_size for path in released.FOLDER.glob("*/*")]
     assert len(sizes) > 10
     assert sum(sizes) < 20_000_000
+
+
+def test_a_paired_difference_has_the_interval_of_student_over_the_seeds_in_common():
+    arm = pd.Series([9.0, 4.0, 2.0, 0.0], index=[7, 2, 1, 0])  # seed 7 has no partner
+    base = pd.Series([1.0, 1.0, 1.0, 5.0], index=[0, 1, 2, 3])  # differences -1, 1, 3: mean 1, sd 2
+    found = paired_difference(arm, base)
+    half = 4.302652730 * 2 / math.sqrt(3)  # t of two degrees of freedom
+    assert found == pytest.approx((1, 1 - half, 1 + half))
+    assert f"{found:+.1f}" == "+1.0 (-4.0 to +6.0)"
+    assert f"{found}" == "+1.00 (-3.97 to +5.97)"
+    assert found.in_words("+.1f") == "+1.0 (95 % interval -4.0 to +6.0)"
+
+
+def test_no_interval_is_made_of_one_seed_or_of_two_settings_at_once():
+    one, two = pd.Series([1.0, 2.0], index=[0, 1]), pd.Series([1.0, 2.0], index=[1, 2])
+    with pytest.raises(ValueError, match=r"two seeds in common, found 1: \[1\]"):
+        paired_difference(one, two)
+    with pytest.raises(ValueError, match=r"twice in base: \[0, 0\]"):
+        paired_difference(one, pd.Series([1.0, 2.0], index=[0, 0]))

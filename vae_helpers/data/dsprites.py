@@ -20,6 +20,7 @@ SHAPE = (1, 64, 64)
 GRID = FactorGrid(("colour", "shape", "scale", "orientation", "x", "y"), (1, 3, 6, 40, 32, 32))
 SMALL_SHAPE = (1, 32, 32)
 SMALL_GRID = FactorGrid(GRID.names, (1, 3, 3, 1, 16, 8))
+TURNING_GRID = FactorGrid(GRID.names, (1, 3, 3, 20, 16, 8))
 SHAPES = ("square", "ellipse", "heart")
 TURN = 39  # steps of orientation in a full turn: values 0 and 39 are the same angle
 
@@ -89,9 +90,9 @@ def _render(classes: Tensor) -> Tensor:
 
 
 def _render_small(classes: Tensor) -> Tensor:
-    """Every second pixel of `_render`, upright, at every second scale and place, in the middle half of those down."""
+    """Every second pixel of `_render`, at every second scale, orientation and place, y in the middle half."""
     colour, shape, scale, orientation, x, y = classes.unbind(1)
-    images = _render(torch.stack([colour, shape, 2 * scale + 1, orientation, 2 * x, 2 * y + 8], dim=1))
+    images = _render(torch.stack([colour, shape, 2 * scale + 1, 2 * orientation, 2 * x, 2 * y + 8], dim=1))
     return images.view(-1, *SHAPE[1:])[:, ::2, ::2].flatten(1)
 
 
@@ -125,13 +126,16 @@ def _bezier(points: np.ndarray) -> np.ndarray:
 
 
 def load_dsprites(
-    source: Literal["rendered", "official", "small"] = "rendered", *, root: Path | None = None
+    source: Literal["rendered", "official", "small", "turning"] = "rendered", *, root: Path | None = None
 ) -> FactorImages:
-    """dSprites, drawn by `render` or read from the official file; or a small relative for which a CPU is enough.
+    """dSprites, drawn by `render` or read from the official file; or small relatives for which a CPU is enough.
 
     The small one has 1,152 images of 32x32 pixels, no two alike: shape (3), scale (3), x (16 over the whole range) and
     y (8 over the middle half), all upright. Its x varies more than its y on purpose: a code can be turned by any angle
     between two directions of the same spread, and to find the axes takes many times the steps.
+
+    The turning one has each of them at 20 orientations: 23,040 images. Turned by its symmetry, a square or an ellipse
+    looks the same or nearly so.
 
     The official file (26 MB) is taken from ``root``, or fetched; once, its images are unpacked to one bit a pixel
     (``dsprites_packed.npy``, 377 MB, mapped into memory, not read). Its pickled metadata are never opened.
@@ -140,7 +144,7 @@ def load_dsprites(
         source: which. root: the data folder; None for `files.data_root`.
 
     Returns:
-        `FactorImages` of shape (1, 64, 64), small (1, 32, 32), flat pixels 0 or 1.
+        `FactorImages` of shape (1, 64, 64), small and turning (1, 32, 32), flat pixels 0 or 1.
 
     Raises:
         ValueError: for an unknown source. DataError: if the official file is not there and cannot be fetched, or is
@@ -151,8 +155,11 @@ def load_dsprites(
     if source == "small":
         name = "small dSprites, drawn by a formula: 32x32 pixels, upright, y over half the range"
         return FactorImages("small dsprites", name, SMALL_SHAPE, SMALL_GRID, _render_small, white=1)
+    if source == "turning":
+        name = "turning dSprites, drawn by a formula: 32x32 pixels, y over half the range"
+        return FactorImages("turning dsprites", name, SMALL_SHAPE, TURNING_GRID, _render_small, white=1)
     if source != "official":
-        raise ValueError(f"unknown source {source!r}; choose rendered, official or small")
+        raise ValueError(f"unknown source {source!r}; choose rendered, official, small or turning")
     where = describe_root() if root is None else "the folder given"
     root = data_root() if root is None else root
     packed = root / PACKED

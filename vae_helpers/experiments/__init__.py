@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from vae_helpers.experiments import conditional, gaussians, gmvae, judge, m1, m2, nonsyn, supervised, warm_start
+from vae_helpers.experiments import (
+    conditional,
+    gaussians,
+    gmvae,
+    judge,
+    m1,
+    m2,
+    nonsyn,
+    nonsyn_pictures,
+    supervised,
+    warm_start,
+)
 from vae_helpers.experiments.released import Released, load_released, released_names
 from vae_helpers.experiments.run import Run
 
@@ -70,7 +81,7 @@ STUDIES = {
         nonsyn.NonSynConfig,
         nonsyn.build,
         nonsyn.run,
-        nonsyn.picture,
+        nonsyn_pictures.picture,
     ),
 }
 

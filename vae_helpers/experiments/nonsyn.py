@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +14,6 @@ from vae_helpers import objectives
 from vae_helpers.data import (
     Batches,
     FactorBatches,
-    FactorGrid,
     FactorImages,
     Images,
     Stream,
@@ -25,17 +22,13 @@ from vae_helpers.data import (
     load_portraits,
     to_grey,
 )
-from vae_helpers.distributions import sample_normal
-from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
-from vae_helpers.evaluation.correlation import gaussian_total_correlation
-from vae_helpers.evaluation.disentanglement import factor_r2
 from vae_helpers.experiments import sprites
+from vae_helpers.experiments.nonsyn_measures import measure_bound, sampled_r2
 from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.likelihoods import Gaussian
 from vae_helpers.models import VAE
 from vae_helpers.nets import MLP, ConvDecoder, ConvEncoder
 from vae_helpers.objectives.subsets import CHOICES
-from vae_helpers.plotting import tile
 from vae_helpers.priors import StandardNormal
 from vae_helpers.training import (
     Budget,
@@ -46,11 +39,17 @@ from vae_helpers.training import (
     pick_device,
 )
 
-Data = Literal["dsprites", "dsprites_official", "dsprites_small", "portraits", "celeba"]
+Data = Literal["dsprites", "dsprites_official", "dsprites_small", "dsprites_turning", "portraits", "celeba"]
 Method = Literal["nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcvae", "capacity"]
 DISCRIMINATOR = (1000,) * 6  # hidden widths, with leaky ReLUs of slope 0.2 (Kim & Mnih 2018, appendix A)
 SMALL_DISCRIMINATOR = (256,) * 4  # for the small dSprites
-SOURCES: dict[str, Any] = {"dsprites": "rendered", "dsprites_official": "official", "dsprites_small": "small"}
+SOURCES: dict[str, Any] = {  # of dSprites, by the setting's name
+    "dsprites": "rendered",
+    "dsprites_official": "official",
+    "dsprites_small": "small",
+    "dsprites_turning": "turning",
+}
+SMALL = ("dsprites_small", "dsprites_turning")  # of 32x32 pixels
 NAMES = {  # of the methods in the tables, which leave out capacity
     "vae": "VAE",
     "beta_vae": "β-VAE",
@@ -60,7 +59,6 @@ NAMES = {  # of the methods in the tables, which leave out capacity
     "masked": "the same in one step",
 }
 COLOUR_SHAPE = (3, 64, 64)
-TRAVERSAL = torch.linspace(-3, 3, 9)  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def build(config: NonSynConfig) -> VAE:
         raise ValueError(f"z_dim must be at least 2 for latents to be told apart, got {config.z_dim}")
     prior = StandardNormal(config.z_dim)
     if config.data in SOURCES:
-        return sprites.build_vae(prior, small=config.data == "dsprites_small")
+        return sprites.build_vae(prior, small=config.data in SMALL)
     likelihood = Gaussian(x_var=config.x_var, output="sigmoid")
     encoder = ConvEncoder(COLOUR_SHAPE, 2 * config.z_dim, h_dim=256)
     return VAE(encoder, ConvDecoder(config.z_dim, COLOUR_SHAPE, h_dim=256), likelihood, prior)
@@ -164,7 +162,7 @@ def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> GradientStep:
             return GradientStep(model, partial(objectives.masked_elbo, **penalty), **options)
         case "factor_vae":
             device = next(model.parameters()).device
-            widths = SMALL_DISCRIMINATOR if config.data == "dsprites_small" else DISCRIMINATOR
+            widths = SMALL_DISCRIMINATOR if config.data in SMALL else DISCRIMINATOR
             discriminator = MLP(config.z_dim, widths, 1, activation="leaky_relu").to(device)
             return FactorVAEStep(model, discriminator, gamma=config.gamma, **options)
         case "beta_tcvae":
@@ -208,7 +206,7 @@ def run(
         images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
 
     Returns:
-        a `Run` with the metrics of `measure_bound` and, of images with factors, `sampled_r2` and
+        a `Run` with the metrics of `nonsyn_measures`: `measure_bound` and, of images with factors, `sampled_r2`; and
         `sprites.measure_metrics`.
 
     Raises:
@@ -262,104 +260,3 @@ def run(
         evaluate=evaluate,
         **keeping,
     )
-
-
-@torch.inference_mode()
-def measure_bound(model: VAE, x: Tensor, *, omega: float = 0.9, batch_size: int = 500) -> dict[str, float]:
-    """The bound and its parts.
-
-    Args:
-        model: in evaluation mode. x: images, (N, D) float. omega: of the greedy choice.
-
-    Returns:
-        nats per image: ``test_elbo_bound``, ``test_log_px``, ``test_kl``, ``kl_latent_1`` ... from the largest;
-        ``synergy_loss``, KL of the latents that the greedy choice would leave out, ``n_kept`` how many it keeps;
-        ``active_units`` (variance of the mean over 0.01); ``gaussian_tc_mean`` and ``gaussian_tc_sampled``, total
-        correlation of the Gaussian with the covariance of the means and of samples.
-    """
-    log_px, means, logvars, samples = [], [], [], []
-    for part in x.split(batch_size):
-        q_mu, q_logvar = model.encode(part)
-        z = sample_normal(q_mu, q_logvar)
-        log_px.append(model.likelihood.log_prob(part, model.decode(z)).cpu().double())
-        means.append(q_mu.cpu())
-        logvars.append(q_logvar.cpu())
-        samples.append(z.cpu())
-    moments = AggregatePosterior.of(torch.cat(means), torch.cat(logvars))
-    bound, kl = torch.cat(log_px).mean().item(), moments.kl.sum().item()
-    keep = objectives.greedy_subset(moments.kl, omega=omega)
-    ordered = moments.kl.sort(descending=True).values.tolist()
-    return {
-        "test_elbo_bound": bound - kl,
-        "test_log_px": bound,
-        "test_kl": kl,
-        **{f"kl_latent_{j + 1}": value for j, value in enumerate(ordered)},
-        "synergy_loss": moments.kl[~keep].sum().item(),
-        "n_kept": keep.sum().item(),
-        "active_units": moments.active_units(),
-        "gaussian_tc_mean": gaussian_total_correlation(torch.cat(means)),
-        "gaussian_tc_sampled": gaussian_total_correlation(torch.cat(samples)),
-    }
-
-
-@torch.inference_mode()
-def sampled_r2(model: VAE, x: Tensor, classes: Tensor, grid: FactorGrid, *, batch_size: int = 500) -> dict[str, float]:
-    r"""R^2 of each factor from samples of the code, linear: how much comes through the noise.
-
-    .. math:: R^2_f = 1 - \frac{\sum (v_f - \hat v_f(z))^2}{\sum (v_f - \bar v_f)^2}, \qquad z \sim q(z \mid x)
-
-    The R^2 of posterior means does not ask how wide the posterior is: a mean that moves by a hundredth of its noise
-    tells a factor that hardly any decoder gets to see.
-
-    Args:
-        model: in evaluation mode. x: images, (N, D) float; the first half fits, the second tests. classes: of their
-            factors, (N, F) int64. grid: the factors. batch_size: images encoded at once.
-
-    Returns:
-        ``sampled_r2_FACTOR``, at most 1, of each factor that varies; one draw an image.
-
-    Raises:
-        ValueError: as `disentanglement.factor_r2`, which does the regression.
-    """
-    codes = [sample_normal(*model.encode(part)).cpu() for part in x.split(batch_size)]
-    found = factor_r2(torch.cat(codes), classes.cpu(), grid, n_train=len(x) // 2)
-    return {f"sampled_r2_{name}": value for name, value in zip(found.names, found.r2.tolist(), strict=True)}
-
-
-@torch.inference_mode()
-def traversals(model: VAE, x: Tensor, *, latents: Sequence[int] | None = None) -> Tensor:
-    """Images, their reconstructions, and one latent at a time moved.
-
-    Args:
-        model: in evaluation mode. x: images to take moments from, (N, D); the first nine are shown and the first one
-            is the start of the traversals. latents: which, a row each; None for all, the largest KL first.
-
-    Returns:
-        (2 + rows, 9, D): the images, their reconstructions, and a latent from -3 to 3 standard deviations a row.
-    """
-    moments = aggregate_posterior(model, x)
-    q_mu, _ = model.encode(x[: len(TRAVERSAL)])
-    if latents is None:
-        latents = moments.kl.argsort(descending=True).tolist()
-    codes = moments.traversal(q_mu[0], latents, TRAVERSAL)
-    moved = model.decode_mean(codes).view(len(latents), len(TRAVERSAL), -1)
-    return torch.cat([x[None, : len(TRAVERSAL)], model.decode_mean(q_mu)[None], moved])
-
-
-def picture(config: NonSynConfig) -> Callable[[VAE], np.ndarray]:
-    """`traversals` of the study's images as one picture, (H, W) or (H, W, 3), 0 to 1: what to watch while it learns.
-
-    The ten latents of most KL at the time, the largest first.
-    """
-    images = images_of(config.data)
-    if isinstance(images, FactorImages):
-        x = images.pixels(images.grid.sample(200, generator=torch.Generator().manual_seed(0)))
-    else:
-        x = to_grey(images.x_test[:200])
-    shape: Any = images.shape if images.shape[0] == 3 else images.shape[1:]
-
-    def draw(model: VAE) -> np.ndarray:
-        rows = traversals(model, x.to(next(model.parameters()).device))[:12]  # images, reconstructions, ten latents
-        return tile(rows.flatten(0, 1).cpu(), shape, n_columns=len(TRAVERSAL), between=0.85)
-
-    return draw

@@ -1,4 +1,4 @@
-"""Released tables: the runs of a sweep, one row each, as CSV beside the cards."""
+"""Released tables: the runs of a sweep, one row each, as CSV beside the cards; their means and differences."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+from scipy.stats import ttest_rel
 
 from vae_helpers.experiments import released
 from vae_helpers.training.checkpoint import atomic_write
@@ -128,6 +129,46 @@ def _spread(mean: float, sd: float, form: str) -> str:
     if math.isnan(mean):
         return "–"
     return f"{mean:{form}}" + ("" if math.isnan(sd) else f" ± {sd:{form}}")
+
+
+class Difference(NamedTuple):
+    """A mean paired difference with its 95 % interval; a format such as ``:+.1f`` is applied to all three."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __format__(self, form: str) -> str:
+        """As "-0.19 (-0.36 to -0.02)"."""
+        form = form or "+.2f"
+        return f"{self.mean:{form}} ({self.low:{form}} to {self.high:{form}})"
+
+    def in_words(self, form: str = "+.2f") -> str:
+        """As "-0.19 (95 % interval -0.36 to -0.02)"."""
+        return f"{self.mean:{form}} (95 % interval {self.low:{form}} to {self.high:{form}})"
+
+
+def paired_difference(arm: pd.Series, base: pd.Series) -> Difference:
+    r"""What one arm has more than another, over the seeds that both have.
+
+    .. math:: \bar d \pm t_{0.975,\, n - 1}\, s_d / \sqrt n, \qquad d_i = \text{arm}_i - \text{base}_i
+
+    Runs of one seed share their data and their draws, so their difference varies less than either.
+
+    Args:
+        arm, base: one number a run, indexed by seed.
+
+    Raises:
+        ValueError: for a seed that comes twice, or fewer than two in common, of which no interval can be had.
+    """
+    for name, values in (("arm", arm), ("base", base)):
+        if not values.index.is_unique:
+            raise ValueError(f"a seed comes twice in {name}: {sorted(values.index)}; choose one setting first")
+    arm, base = arm.align(base, join="inner")
+    if len(arm) < 2:
+        raise ValueError(f"an interval takes two seeds in common, found {len(arm)}: {list(arm.index)}")
+    interval = ttest_rel(arm, base).confidence_interval(0.95)
+    return Difference(float((arm - base).mean()), float(interval.low), float(interval.high))
 
 
 def sweep_command(table: pd.DataFrame) -> str:
