@@ -5,7 +5,7 @@ import torch
 
 from vae_helpers.likelihoods import Bernoulli, GaussianPerPixel
 from vae_helpers.models import VAE, Autoencoder
-from vae_helpers.nets import MLP, ConvDecoder, ConvEncoder
+from vae_helpers.nets import MLP, ConvDecoder, ConvEncoder, he_init
 from vae_helpers.priors import StandardNormal
 
 
@@ -106,3 +106,24 @@ def test_prior_density_and_samples():
     assert (z.mean(0).abs() < 6 / 50_000**0.5).all()  # 6 standard errors
     with pytest.raises(ValueError, match="got 0"):
         StandardNormal(0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (torch.nn.Linear(400, 3000), (50, 400)),
+        (torch.nn.Conv2d(24, 200, 4, stride=2, padding=1), (4, 24, 32, 32)),
+        (torch.nn.ConvTranspose2d(100, 200, 4, stride=2, padding=1), (4, 100, 16, 16)),
+    ],
+    ids=["linear", "convolution", "transposed"],
+)
+def test_he_weights_keep_the_size_of_what_passes_a_relu(layer, shape):
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    net = torch.nn.Sequential(layer, torch.nn.ReLU(), torch.nn.Linear(1, 1))
+    last = [p.clone() for p in net[-1].parameters()]
+    he_init(net)
+    out = torch.relu(layer(x))
+    inside = out[..., 1:-1, 1:-1] if out.ndim == 4 else out  # borders are sums of fewer
+    assert inside.square().mean().item() == pytest.approx(x.square().mean().item(), rel=0.05)
+    assert all(torch.equal(a, b) for a, b in zip(last, net[-1].parameters(), strict=True))

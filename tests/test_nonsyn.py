@@ -51,15 +51,32 @@ def test_a_method_descends_the_objective_it_is_named_after(method):
         "nonsyn": lambda: objectives.elbo(model, x),  # the first of its two steps
         "masked": lambda: objectives.masked_elbo(model, x, alpha=3.0, omega=0.8),
         "vae": lambda: objectives.elbo(model, x),
-        "beta_vae": lambda: objectives.elbo(model, x, beta=7.0),
+        "beta_vae": lambda: objectives.elbo(model, x, beta=7.0 / 3),  # a third of the way, as the capacity
         "factor_vae": lambda: objectives.factor_vae(model, update.discriminator, x, gamma=11.0),
         "beta_tcvae": lambda: objectives.beta_tcvae(model, x, beta=7.0, n_data=500, estimator="weighted"),
-        "capacity": lambda: objectives.capacity_elbo(model, x, gamma=11.0, capacity=3.0),  # a third of the way
+        "capacity": lambda: objectives.capacity_elbo(model, x, gamma=11.0, capacity=3.0),
     }[method]
     torch.manual_seed(1)
     found = update.means(x)["loss"]
     torch.manual_seed(1)
     torch.testing.assert_close(found, expected()["loss"].mean())
+
+
+def test_beta_is_there_from_the_start_unless_it_is_to_rise():
+    config = NonSynConfig(method="beta_vae", beta=7.0, steps=90)
+    assert nonsyn.update_of(config, nonsyn.build(config), n_data=500).objective.keywords == {"beta": 7.0}
+
+
+@pytest.mark.parametrize("data", ["dsprites", "portraits"])
+def test_a_model_starts_with_the_weights_that_were_asked_for(data):
+    built = {}
+    for init in ("torch", "he"):
+        torch.manual_seed(0)
+        built[init] = nonsyn.build(NonSynConfig(data=data, init=init))
+    pairs = [*zip(built["torch"].parameters(), built["he"].parameters(), strict=True)]
+    same = [torch.equal(a, b) for a, b in pairs]
+    ends = [name.startswith(("encoder.head", "decoder.deconv.6")) for name, _ in built["he"].named_parameters()]
+    assert same == ends  # He's everywhere but in the last layer of each net
 
 
 @pytest.mark.parametrize("choice", ["greedy", "descending", "random"])

@@ -12,7 +12,7 @@ from vae_helpers.likelihoods import Bernoulli
 from vae_helpers.models import VAE
 from vae_helpers.nets import MLP
 from vae_helpers.priors import StandardNormal
-from vae_helpers.training import CapacityStep, FactorVAEStep, GradientStep, NonSynergisticStep, fit
+from vae_helpers.training import CapacityStep, FactorVAEStep, GradientStep, NonSynergisticStep, WarmUpStep, fit
 
 X = torch.bernoulli(torch.full((64, 12), 0.4), generator=torch.Generator().manual_seed(0))
 LR = 1e-2
@@ -184,10 +184,21 @@ def test_the_capacity_rises_in_a_line_and_stays():
         assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_beta_rises_in_a_line_and_stays():
+    model = small_vae()
+    update = WarmUpStep(model, beta=8.0, rising_steps=4, lr=1e-9)
+    for beta in (0.0, 2.0, 4.0, 6.0, 8.0, 8.0):
+        terms = step(update, X)
+        torch.manual_seed(5)
+        expected = objectives.elbo(model, X, beta=beta)["loss"].mean()
+        assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 UPDATES = {
     "non_synergistic": lambda model: NonSynergisticStep(model, alpha=5.0, omega=0.9, lr=LR),
     "factor_vae": lambda model: FactorVAEStep(model, critic(), gamma=5.0, lr=LR),
     "capacity": lambda model: CapacityStep(model, gamma=10.0, capacity=5.0, rising_steps=15, lr=LR),
+    "warm_up": lambda model: WarmUpStep(model, beta=4.0, rising_steps=15, lr=LR),
 }
 
 
@@ -226,5 +237,9 @@ def test_settings_out_of_range_are_refused():
         NonSynergisticStep(model, alpha=1.0, omega=2.0)
     with pytest.raises(ValueError, match="rising_steps must be at least 1, got 0"):
         CapacityStep(model, gamma=1.0, capacity=5.0, rising_steps=0)
+    with pytest.raises(ValueError, match="rising_steps must be at least 1, got -3"):
+        WarmUpStep(model, beta=1.0, rising_steps=-3)
+    with pytest.raises(ValueError, match="beta must be a finite number >= 0, got -1"):
+        WarmUpStep(model, beta=-1.0, rising_steps=3)
     with pytest.raises(ValueError, match="capacity must be a finite number >= 0, got -5"):
         CapacityStep(model, gamma=1.0, capacity=-5.0, rising_steps=10)

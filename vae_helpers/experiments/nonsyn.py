@@ -27,7 +27,7 @@ from vae_helpers.experiments.nonsyn_measures import measure_bound, sampled_r2
 from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.likelihoods import Gaussian
 from vae_helpers.models import VAE
-from vae_helpers.nets import MLP, ConvDecoder, ConvEncoder
+from vae_helpers.nets import MLP, ConvDecoder, ConvEncoder, he_init
 from vae_helpers.objectives.subsets import CHOICES
 from vae_helpers.priors import StandardNormal
 from vae_helpers.training import (
@@ -36,6 +36,7 @@ from vae_helpers.training import (
     FactorVAEStep,
     GradientStep,
     NonSynergisticStep,
+    WarmUpStep,
     pick_device,
 )
 
@@ -83,9 +84,12 @@ class NonSynConfig:
     capacity: float = 25.0
     """capacity: the KL allowed at the end, nats, to which it rises in a line"""
     rising_steps: int = 0
-    """capacity: until it is reached; 0 takes two thirds of the steps"""
+    """steps in which it rises from 0 in a line: beta of a beta_vae (0: it does not, it is there from the start), the
+    capacity of capacity (0: two thirds of the steps)"""
     estimator: Literal["stratified", "weighted"] = "stratified"
     """beta_tcvae: how q(z) is estimated from a batch"""
+    init: Literal["torch", "he"] = "torch"
+    """initial weights: PyTorch's, or such that differences keep their size from layer to layer (`he_init`)"""
     z_dim: int = 10
     """number of latents"""
     x_var: float = 0.5
@@ -116,10 +120,15 @@ def build(config: NonSynConfig) -> VAE:
         raise ValueError(f"z_dim must be at least 2 for latents to be told apart, got {config.z_dim}")
     prior = StandardNormal(config.z_dim)
     if config.data in SOURCES:
-        return sprites.build_vae(prior, small=config.data in SMALL)
-    likelihood = Gaussian(x_var=config.x_var, output="sigmoid")
-    encoder = ConvEncoder(COLOUR_SHAPE, 2 * config.z_dim, h_dim=256)
-    return VAE(encoder, ConvDecoder(config.z_dim, COLOUR_SHAPE, h_dim=256), likelihood, prior)
+        model = sprites.build_vae(prior, small=config.data in SMALL)
+    else:
+        likelihood = Gaussian(x_var=config.x_var, output="sigmoid")
+        encoder = ConvEncoder(COLOUR_SHAPE, 2 * config.z_dim, h_dim=256)
+        model = VAE(encoder, ConvDecoder(config.z_dim, COLOUR_SHAPE, h_dim=256), likelihood, prior)
+    if config.init == "he":
+        he_init(model.encoder)
+        he_init(model.decoder)
+    return model
 
 
 @cache
@@ -172,6 +181,8 @@ def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> GradientStep:
             return CapacityStep(
                 model, gamma=config.gamma, capacity=config.capacity, rising_steps=config.rising_steps, **options
             )
+        case "beta_vae" if config.rising_steps:
+            return WarmUpStep(model, beta=config.beta, rising_steps=config.rising_steps, **options)
         case "beta_vae":
             return GradientStep(model, partial(objectives.elbo, beta=config.beta), **options)
         case "vae":

@@ -2,6 +2,7 @@
 
 from vae_helpers.nets.conv import ConvDecoder, ConvEncoder, ConvFeatures, CropDecoder
 from vae_helpers.nets.heads import FixedVariance
+from vae_helpers.nets.init import he_init
 from vae_helpers.nets.labels import FiLM, LabelEmbedding, NoLabel, RepeatedOneHot, WithLabel
 from vae_helpers.nets.mlp import ACTIVATIONS, MLP, JointMLP
 
@@ -19,4 +20,5 @@ __all__ = [
     "NoLabel",
     "RepeatedOneHot",
     "WithLabel",
+    "he_init",
 ]

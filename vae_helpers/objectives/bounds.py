@@ -14,23 +14,25 @@ from vae_helpers.priors import StandardNormal
 Terms = dict[str, Tensor]
 
 
-def elbo(model: VAE | GivenLabel, x: Tensor, *, beta: float = 1.0) -> Terms:
+def elbo(model: VAE | GivenLabel, x: Tensor, *, beta: float | Tensor = 1.0) -> Terms:
     r"""One-sample evidence lower bound, :math:`E_q[\log p(x|z)] - \mathrm{KL}[q(z|x) \| p(z)]`.
 
     Args:
         model: a `VAE` (or a `GivenLabel`). x: a batch, (B, D), in the likelihood's range.
-        beta: weight of the KL in ``loss`` only, >= 0; the reported bound is always the true one.
+        beta: weight of the KL in ``loss`` only, >= 0, or one that rises in training, as a tensor; the reported bound
+            is always the true one.
 
     Returns:
         dict of (B,), nats, not reduced: ``log_px`` the reconstruction term, ``kl`` >= 0 (closed form
         for a standard normal prior), ``elbo_bound`` = log_px - kl, ``loss`` = beta kl - log_px.
 
     Raises:
-        ValueError: if beta < 0, or x is no batch of flat examples.
+        ValueError: if a beta given as a number is below 0, or x is no batch of flat examples.
 
     Source: Kingma & Welling 2014, equation 7; beta: Higgins et al. 2017, equation 4.
     """
-    check_weights(beta=beta)
+    if not isinstance(beta, Tensor):
+        check_weights(beta=beta)
     *_, log_px, kl = one_sample(model, x)
     return {"loss": beta * kl - log_px, "log_px": log_px, "kl": kl, "elbo_bound": log_px - kl}
 

@@ -6,7 +6,7 @@ from vae_helpers.training.history import History
 from vae_helpers.training.loop import NonFiniteLossError, Watch, fit
 from vae_helpers.training.tensorboard import TensorBoard
 from vae_helpers.training.two_steps import FactorVAEStep, NonSynergisticStep
-from vae_helpers.training.updates import CapacityStep, GradientStep, SemiSupervisedStep, Update
+from vae_helpers.training.updates import CapacityStep, GradientStep, SemiSupervisedStep, Update, WarmUpStep
 
 __all__ = [
     "Budget",
@@ -21,6 +21,7 @@ __all__ = [
     "Setup",
     "TensorBoard",
     "Update",
+    "WarmUpStep",
     "Watch",
     "fit",
     "pick_device",

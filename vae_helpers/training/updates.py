@@ -1,4 +1,4 @@
-"""One optimisation step: for one objective, for a rising capacity, and for labelled and unlabelled batches together."""
+"""One optimisation step: for one objective, a rising capacity or beta, and labelled and unlabelled batches together."""
 
 from __future__ import annotations
 
@@ -127,14 +127,41 @@ class CapacityStep(GradientStep):
 
     def __init__(self, model: VAE, *, gamma: float, capacity: float, rising_steps: int, **options: Any) -> None:
         objectives.check_weights(gamma=gamma, capacity=capacity)
-        if rising_steps < 1:
-            raise ValueError(f"rising_steps must be at least 1, got {rising_steps}")
+        _check_rising(rising_steps)
 
         def objective(model: VAE, x: Tensor) -> objectives.Terms:
             now = capacity * (self.taken / rising_steps).clamp_max(1)
             return objectives.capacity_elbo(model, x, gamma=gamma, capacity=now)
 
         super().__init__(model, objective, **options)
+
+
+class WarmUpStep(GradientStep):
+    r"""Adam on `objectives.elbo`, its beta rising in a line: :math:`\beta_t = \beta \min(1, t / \text{rising\_steps})`.
+
+    Args:
+        model: a `VAE`. beta: the last value, >= 0. rising_steps: until it is reached.
+        options: lr, bf16, compiled, decay_steps of `GradientStep`.
+
+    Raises:
+        ValueError: for a beta below 0 or ``rising_steps`` below 1.
+
+    Source: Bowman et al. 2016, section 3.1 (an S-curve there); Sønderby et al. 2016, section 2.4.
+    """
+
+    def __init__(self, model: VAE, *, beta: float, rising_steps: int, **options: Any) -> None:
+        objectives.check_weights(beta=beta)
+        _check_rising(rising_steps)
+
+        def objective(model: VAE, x: Tensor) -> objectives.Terms:
+            return objectives.elbo(model, x, beta=beta * (self.taken / rising_steps).clamp_max(1))
+
+        super().__init__(model, objective, **options)
+
+
+def _check_rising(rising_steps: int) -> None:
+    if rising_steps < 1:
+        raise ValueError(f"rising_steps must be at least 1, got {rising_steps}")
 
 
 class SemiSupervisedStep(GradientStep):
