@@ -15,7 +15,7 @@ from vae_helpers.evaluation import aggregate_posterior
 from vae_helpers.evaluation.disentanglement import factor_r2
 from vae_helpers.experiments import nonsyn, nonsyn_pictures
 from vae_helpers.experiments.nonsyn import NonSynConfig
-from vae_helpers.experiments.nonsyn_measures import measure_bound, sampled_r2
+from vae_helpers.experiments.nonsyn_measures import measure_bound, rotation_share, sampled_r2
 from vae_helpers.objectives import descending_subset, greedy_subset, random_subset
 from vae_helpers.training import Budget, CheckpointError, FactorVAEStep, History, NonSynergisticStep, TensorBoard
 
@@ -156,6 +156,26 @@ def test_a_factor_that_only_the_means_tell_does_not_come_through_the_noise():
     assert found["sampled_r2_loud"] == pytest.approx(0.9, abs=0.01)
     assert abs(found["sampled_r2_faint"]) < 0.01
     assert factor_r2(x * torch.tensor([0.9**0.5, 0.01]), classes, grid).r2.min() > 0.999
+
+
+def test_rotation_is_looked_for_within_a_shape_and_in_active_latents():
+    """Latent 1 reads the angle of the second shape alone, latent 2 the place, latent 3 every angle, in a whisper."""
+
+    class Turned:
+        def encode(self, x):
+            shape, orientation, place = x.unbind(1)
+            means = torch.stack([shape * orientation, place, 0.01 * orientation], dim=1)
+            return means, torch.zeros_like(means)
+
+    grid = FactorGrid(names=("shape", "orientation", "x"), sizes=(2, 4, 3))
+    images = FactorImages("turned", "a test", (3, 1, 1), grid, lambda classes: classes.to(torch.uint8), white=1)
+    x = images.pixels(grid.classes_of(torch.arange(24)).repeat(1000, 1))
+    within, total = (0 + 1.25) / 2, 3.5 / 2 - 0.75**2  # of 0 and of 0 1 2 3, and of all eight
+    found = rotation_share(Turned(), x, images, seed=0)
+    assert found == {"rotation_share": pytest.approx(within / total, rel=1e-3)}
+    grid = FactorGrid(names=("shape", "orientation", "x"), sizes=(2, 1, 3))
+    upright = FactorImages("upright", "a test", (3, 1, 1), grid, lambda classes: classes.to(torch.uint8), white=1)
+    assert rotation_share(Turned(), x, upright, seed=0) == {}
 
 
 def test_the_small_dsprites_have_nets_of_their_own():

@@ -23,7 +23,7 @@ from vae_helpers.data import (
     to_grey,
 )
 from vae_helpers.experiments import sprites
-from vae_helpers.experiments.nonsyn_measures import measure_bound, sampled_r2
+from vae_helpers.experiments.nonsyn_measures import measure_bound, rotation_share, sampled_r2
 from vae_helpers.experiments.run import Keeping, Run, check_choices, train
 from vae_helpers.likelihoods import Gaussian
 from vae_helpers.models import VAE
@@ -206,8 +206,8 @@ def run(
         images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
 
     Returns:
-        a `Run` with the metrics of `nonsyn_measures`: `measure_bound` and, of images with factors, `sampled_r2`; and
-        `sprites.measure_metrics`.
+        a `Run` with the metrics of `nonsyn_measures` and `sprites.measure_metrics`; of images without factors, those of
+        `measure_bound` alone.
 
     Raises:
         ValueError: for a setting out of range. DataError: if the official file is wanted and cannot be had.
@@ -244,7 +244,7 @@ def run(
         found = measure_bound(model, x, omega=config.omega)
         if not isinstance(images, FactorImages):
             return found
-        found |= sampled_r2(model, x, factors, images.grid)
+        found |= sampled_r2(model, x, factors, images.grid) | rotation_share(model, x, images, seed=seed)
         return found | sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
 
     return train(

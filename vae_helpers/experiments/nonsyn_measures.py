@@ -1,4 +1,4 @@
-"""What study ``nonsyn`` measures itself: the bound with its parts, and what comes through the noise of a code."""
+"""What study ``nonsyn`` measures itself: the bound, what comes through the noise of a code, what rotation moves."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from vae_helpers import objectives
-from vae_helpers.data import FactorGrid
+from vae_helpers.data import FactorGrid, FactorImages
 from vae_helpers.distributions import sample_normal
-from vae_helpers.evaluation import AggregatePosterior
+from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
+from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
 from vae_helpers.evaluation.correlation import gaussian_total_correlation
-from vae_helpers.evaluation.disentanglement import factor_r2
+from vae_helpers.evaluation.disentanglement import factor_r2, mean_activations
 from vae_helpers.models import VAE
 
 
@@ -74,3 +75,32 @@ def sampled_r2(model: VAE, x: Tensor, classes: Tensor, grid: FactorGrid, *, batc
     codes = [sample_normal(*model.encode(part)).cpu() for part in x.split(batch_size)]
     found = factor_r2(torch.cat(codes), classes.cpu(), grid, n_train=len(x) // 2)
     return {f"sampled_r2_{name}": value for name, value in zip(found.names, found.r2.tolist(), strict=True)}
+
+
+@torch.inference_mode()
+def rotation_share(model: VAE, x: Tensor, images: FactorImages, *, seed: int, n_draws: int = 200) -> dict[str, float]:
+    r"""How much of a latent is rotation: the largest share of an active latent's variance that it explains.
+
+    .. math:: \max_j \frac{E_s \operatorname{Var}_\alpha E[\mu_j \mid s, \alpha]}{\operatorname{Var} \mu_j}
+
+    Within a shape s, because an angle means another thing for each: an ellipse looks the same after half a turn.
+
+    Args:
+        model: in evaluation mode. x: images for the variances, (N, D) float. images: the data set.
+        seed: of the draws of the other factors. n_draws: how many for each shape and angle.
+
+    Returns:
+        ``rotation_share``, from 0 to 1 but for the draws; nothing for images that do not turn.
+    """
+    grid = images.grid
+    if "orientation" not in grid.names or grid.sizes[grid.names.index("orientation")] == 1:
+        return {}
+
+    def encoder(x: Tensor) -> Tensor:
+        return model.encode(x)[0]
+
+    given = ("shape", "orientation")
+    means = mean_activations(encoder, images, given, seed=seed, n_draws=n_draws, device=x.device)
+    variance = aggregate_posterior(model, x).mu_variance.cpu()
+    share = means.var(1, unbiased=False).mean(0) / variance
+    return {"rotation_share": torch.where(variance > ACTIVE_VARIANCE, share, 0.0).max().item()}
