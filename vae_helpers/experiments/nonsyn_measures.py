@@ -81,7 +81,8 @@ def sampled_r2(model: VAE, x: Tensor, classes: Tensor, grid: FactorGrid, *, batc
 def rotation_share(model: VAE, x: Tensor, images: FactorImages, *, seed: int, n_draws: int = 200) -> dict[str, float]:
     r"""How much of a latent is rotation: the largest share of an active latent's variance that it explains.
 
-    .. math:: \max_j \frac{E_s \operatorname{Var}_\alpha E[\mu_j \mid s, \alpha]}{\operatorname{Var} \mu_j}
+    .. math:: \max_{j\ \text{active}}\;
+       \frac{E_s \operatorname{Var}_\alpha E[\mu_j \mid s, \alpha]}{\operatorname{Var} \mu_j}
 
     Within a shape s, because an angle means another thing for each: an ellipse looks the same after half a turn.
 
@@ -90,7 +91,7 @@ def rotation_share(model: VAE, x: Tensor, images: FactorImages, *, seed: int, n_
         seed: of the draws of the other factors. n_draws: how many for each shape and angle.
 
     Returns:
-        ``rotation_share``, from 0 to 1 but for the draws; nothing for images that do not turn.
+        ``rotation_share``, from 0 to 1 but for about 1 / ``n_draws`` by chance; nothing for images that do not turn.
     """
     grid = images.grid
     if "orientation" not in grid.names or grid.sizes[grid.names.index("orientation")] == 1:

@@ -153,7 +153,7 @@ def paired_difference(arm: pd.Series, base: pd.Series) -> Difference:
 
     .. math:: \bar d \pm t_{0.975,\, n - 1}\, s_d / \sqrt n, \qquad d_i = \text{arm}_i - \text{base}_i
 
-    Runs of one seed share their data and their draws, so their difference varies less than either.
+    Where a seed moves both arms alike, by the data that it draws, their difference varies less than either.
 
     Args:
         arm, base: one number a run, indexed by seed.

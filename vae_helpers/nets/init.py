@@ -8,14 +8,14 @@ from torch import nn
 
 @torch.no_grad()
 def he_init(net: nn.Module) -> None:
-    r"""Start a net of ReLUs so that differences between inputs keep their size from layer to layer, in place.
+    r"""Start a net of ReLUs so that what passes keeps its size, and differences between inputs with it, in place.
 
     .. math:: W_{ij} \sim \mathcal N(0,\; 2 / n_{in}), \qquad b = 0
 
     :math:`n_{in}` counts what one output is a sum of; for a transposed convolution that is
     :math:`C_{in} k^2 / s^2`, with kernel k and stride s. PyTorch draws weights of variance
-    :math:`1 / (3 n_{in})`, a sixth of that, and biases of the same size: what an input changes shrinks by about
-    :math:`\sqrt 6` a layer against what it does not.
+    :math:`1 / (3 n_{in})`, a sixth of that (of a transposed convolution :math:`1 / (3 C_{out} k^2)`), and biases as
+    large, which are alike for all inputs and drown what differs between them when the rest has shrunk.
 
     The last layer, behind which there is no ReLU, keeps PyTorch's draw.
 

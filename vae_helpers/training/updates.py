@@ -146,7 +146,8 @@ class WarmUpStep(GradientStep):
     Raises:
         ValueError: for a beta below 0 or ``rising_steps`` below 1.
 
-    Source: Bowman et al. 2016, section 3.1 (an S-curve there); Sønderby et al. 2016, section 2.4.
+    Source: Bowman et al. 2016, section 3.1 (an S-curve there); Sønderby et al. 2016, *Ladder variational
+    autoencoders* ("warm-up").
     """
 
     def __init__(self, model: VAE, *, beta: float, rising_steps: int, **options: Any) -> None:
