@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.datasets import CelebA
 
 from vae_helpers import __main__ as command_line
-from vae_helpers.data import DataError, celeba, load_celeba
+from vae_helpers.data import DataError, Images, celeba, load_celeba
 
 SPLITS = ("train", "valid", "valid", "test", "train", "test")
 LISTS = {
@@ -151,3 +151,71 @@ def test_the_data_command_says_what_is_there(root, monkeypatch, capsys):
     assert "celeba: CelebA, 4 train and 2 test images (VAE_DATA); images 3x64x64" in capsys.readouterr().out
     command_line.data("portraits")
     assert "values of turn 11, width 11" in capsys.readouterr().out
+
+
+def rewrite(root, old, new):
+    for name in LISTS:
+        path = root / "celeba" / name
+        path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("name", ["../outside.jpg", "/outside.jpg", "folder/000001.jpg", "..\\outside.jpg"])
+def test_lists_that_name_files_elsewhere_are_refused(root, name):
+    rewrite(root, "000001.jpg", name)
+    with pytest.raises(DataError, match="which is no plain file name"):
+        load_celeba(root, progress=False)
+    assert list((root / "celeba" / "64x64").iterdir()) == []
+
+
+@pytest.mark.parametrize("split", ["7", "-1"])
+def test_a_split_that_does_not_exist_is_refused(root, split):
+    path = root / "celeba" / "list_eval_partition.txt"
+    path.write_text(path.read_text().replace("000005.jpg 0", f"000005.jpg {split}"))
+    with pytest.raises(DataError, match=rf"has the line '000005.jpg {split}', but splits are 0, 1 and 2"):
+        load_celeba(root, progress=False)
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\nshowpage\n", b"GIF89a"])
+def test_no_other_kind_of_file_is_opened(root, content, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **kwargs: pytest.fail("a program was started"))
+    (root / "celeba" / celeba.IMAGES / "000001.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"000001\.jpg cannot be read"):
+        load_celeba(root, progress=False)
+
+
+def test_a_picture_of_many_pixels_is_refused_before_it_is_decoded(root):
+    Image.new("1", (4000, 4000)).save(root / "celeba" / celeba.IMAGES / "000001.jpg", format="PNG")
+    with pytest.raises(DataError, match=r"000001\.jpg has 4000 x 4000 pixels"):
+        load_celeba(root, progress=False)
+
+
+def test_a_full_disk_is_one_sentence(root, monkeypatch):
+    def full(file, n_bytes):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(celeba, "allocate", full)
+    with pytest.raises(DataError, match=r"cannot be written .*No space left.*Free some space"):
+        load_celeba(root, progress=False)
+    assert list((root / "celeba" / "64x64").iterdir()) == []
+
+
+def test_kept_pixels_without_a_row_are_refused(root):
+    load_celeba(root, progress=False)
+    np.save(root / "celeba" / "64x64" / "test.npy", np.zeros((0, 12288), np.uint8))
+    with pytest.raises(DataError, match=r"cannot be read|holds uint8 \(0, 12288\)"):
+        load_celeba(root, progress=False)
+
+
+def test_the_hashes_of_the_pixels_are_kept_and_made_again_when_they_are_stale(root, monkeypatch):
+    first = load_celeba(root, progress=False)
+    plain = Images("celeba", "", celeba.SHAPE, first.x_train.clone(), first.x_test.clone())
+    assert first.fingerprint == plain.fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr(celeba, "sha256_of", lambda x: pytest.fail("hashed again"))
+        assert load_celeba(root, progress=False).fingerprint == first.fingerprint
+    for damage in ("{", "[]", '{"files": 1, "sha256": 2}', '{"files": [], "sha256": ["a", "b"]}', None):
+        path = root / "celeba" / "64x64.json"
+        path.unlink() if damage is None else path.write_text(damage)
+        assert load_celeba(root, progress=False).fingerprint == first.fingerprint
+    np.save(root / "celeba" / "64x64" / "test.npy", 255 - first.x_test.numpy())
+    assert load_celeba(root, progress=False).fingerprint != first.fingerprint

@@ -1,10 +1,16 @@
 """Data: exact densities, exact binarisation, batches that resume, and files that are missing or damaged."""
 
+import dataclasses
 import hashlib
+import http.client
 import os
 import socket
 import struct
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -12,7 +18,16 @@ import pytest
 import torch
 
 from vae_helpers import data
-from vae_helpers.data import Batches, DataError, GaussianMixture, LinearGaussian, binarise, load_frey, load_mnist
+from vae_helpers.data import (
+    Batches,
+    DataError,
+    GaussianMixture,
+    LinearGaussian,
+    binarise,
+    load_frey,
+    load_mnist,
+    writing,
+)
 from vae_helpers.data import files as data_files
 from vae_helpers.data.faces import FACTORS, render_faces
 
@@ -178,7 +193,7 @@ def test_data_that_make_no_batches_raise(x, batch_size, message):
 def online(monkeypatch):
     """As if downloads were allowed; every test that uses it replaces the download itself."""
     monkeypatch.delenv("VAE_OFFLINE", raising=False)
-    monkeypatch.setattr(f"{MNIST}._unreachable", set())
+    monkeypatch.setattr(f"{MNIST}._unreachable", {})
 
 
 @pytest.fixture
@@ -291,17 +306,86 @@ def test_a_host_that_does_not_answer_is_given_up_after_the_timeout(online, tmp_p
     assert socket.getdefaulttimeout() == before
 
 
-def test_a_fetched_file_is_checked_like_any_other(online, small_mnist, tmp_path, monkeypatch):
-    path = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    good = path.read_bytes()
-    path.unlink()
-    monkeypatch.setattr("torchvision.datasets.MNIST.download", lambda self: path.write_bytes(good))
+def fetches(monkeypatch, files):
+    """Replace the download: it writes these files where torchvision would."""
+    calls = []
+
+    def fetch(self):
+        calls.append(1)
+        os.makedirs(self.raw_folder)
+        for name, content in files.items():
+            (Path(self.raw_folder) / name).write_bytes(content)
+
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", fetch)
     monkeypatch.setattr("torchvision.datasets.MNIST._load_data", lambda self: (torch.zeros(1), torch.zeros(1)))
+    return calls
+
+
+def test_a_fetched_file_is_checked_like_any_other(online, small_mnist, monkeypatch):
+    raw = small_mnist / "MNIST" / "raw"
+    good = {path.name: path.read_bytes() for path in raw.iterdir()}
+    name = "train-images-idx3-ubyte"
+    (raw / name).unlink()
+    fetches(monkeypatch, good)
     assert load_mnist(small_mnist).name == "mnist"
-    path.unlink()
-    monkeypatch.setattr("torchvision.datasets.MNIST.download", lambda self: path.write_bytes(good[:-1]))
+    assert sorted(path.name for path in raw.iterdir()) == sorted(good)  # no lock, nothing temporary
+    (raw / name).unlink()
+    fetches(monkeypatch, good | {name: good[name][:-1]})
     with pytest.raises(DataError, match="cut short"):
         load_mnist(small_mnist)
+
+
+def test_who_waits_for_another_fetch_uses_what_it_brought(online, small_mnist, monkeypatch, capsys):
+    raw = small_mnist / "MNIST" / "raw"
+    good = {path.name: path.read_bytes() for path in raw.iterdir()}
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    calls = fetches(monkeypatch, good)
+    with writing.locked(raw / "fetched"):
+        waiting = threading.Thread(target=load_mnist, args=(small_mnist,))
+        waiting.start()
+        while "Waiting for another process" not in capsys.readouterr().err:
+            time.sleep(0.01)
+        (raw / "t10k-labels-idx1-ubyte").write_bytes(good["t10k-labels-idx1-ubyte"])
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
+    assert not calls
+    assert "using the 5,000" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", [http.client.BadStatusLine("nonsense"), EOFError(), ValueError("chunk")])
+def test_a_server_that_answers_nonsense_means_the_offline_digits_with_the_reason(
+    online, tmp_path, monkeypatch, capsys, answer
+):
+    def broken(self):
+        raise answer
+
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", broken)
+    reason = (str(answer) or "EOFError").splitlines()[0]
+    for _ in range(2):  # the second time without asking, with the same reason
+        assert load_mnist(tmp_path).name == "mnist-5k"
+        assert reason in capsys.readouterr().out
+
+
+def test_a_folder_in_place_of_an_idx_file_is_one_sentence(small_mnist):
+    path = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=f"{path} cannot be read"):
+        load_mnist(small_mnist)
+
+
+def test_a_file_of_another_size_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(2**33)  # sparse
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("8 GB were read"))
+    with pytest.raises(DataError, match=r"large has 8,589,934,592 bytes, expected 10"):
+        data_files.check_file(path, n_bytes=10, sha256="")
+
+
+def test_the_source_says_where_the_files_came_from(small_mnist, monkeypatch):
+    monkeypatch.setenv("VAE_DATA", str(small_mnist / "elsewhere"))
+    assert load_mnist(small_mnist).source.endswith("(the folder given)")
 
 
 def test_a_data_folder_without_write_access_raises_and_says_what_to_set(online, tmp_path, monkeypatch):
@@ -373,6 +457,19 @@ def test_another_archive_raises_and_is_named(tmp_path, arrays):
         load_frey(tmp_path)
 
 
+@pytest.mark.parametrize("n", [0, 1, 5, 180])
+def test_too_few_frames_for_a_test_set_are_refused(tmp_path, n):
+    np.savez(tmp_path / "frey_faces.npz", images=np.zeros((n, 28, 20), np.uint8))
+    with pytest.raises(DataError, match=rf"frey_faces\.npz holds {n} images, too few.* at least 181"):
+        load_frey(tmp_path)
+
+
+def test_frames_that_would_fill_the_memory_are_refused_unread(tmp_path):
+    np.savez_compressed(tmp_path / "frey_faces.npz", images=np.zeros((130_000, 28, 20), np.uint8))
+    with pytest.raises(DataError, match=r"images would take 72,800,128 bytes"):
+        load_frey(tmp_path)
+
+
 @pytest.mark.parametrize("keep", [0, 100, 0.5])
 def test_a_truncated_archive_raises(tmp_path, keep):
     path = tmp_path / "frey_faces.npz"
@@ -407,3 +504,138 @@ def test_validation_holds_out_the_last_training_images():
     for n in (0, 10):
         with pytest.raises(ValueError, match=f"got {n}"):
             images.validation(n)
+
+
+# ---- fingerprints
+
+
+def test_the_fingerprint_is_that_of_the_content():
+    x = torch.arange(24, dtype=torch.uint8).view(6, 4)
+    images = data.Images("a", "here", (2, 2), x[:4], x[4:], torch.tensor([0, 1, 0, 1]), torch.tensor([1, 0]))
+    twin = data.Images("b", "there", (2, 2), x[:4].clone(), x[4:], images.y_train, images.y_test, ("no", "yes"))
+    assert images.fingerprint == twin.fingerprint
+    assert len(bytes.fromhex(images.fingerprint)) == 32
+    changed = x.clone()
+    changed[5, 3] = 0
+    others = [
+        data.Images("a", "here", (2, 2), x[:4], changed[4:], images.y_train, images.y_test),
+        data.Images("a", "here", (1, 4), x[:4], x[4:], images.y_train, images.y_test),
+        data.Images("a", "here", (2, 2), x[:3], x[3:], images.y_train, images.y_test),
+        data.Images("a", "here", (2, 2), x[:4], x[4:]),
+        data.Images("a", "here", (2, 2), x[[1, 0, 2, 3]], x[4:], images.y_train, images.y_test),
+        images.validation(1),
+        images.validation(2),
+    ]
+    assert len({images.fingerprint, *(other.fingerprint for other in others)}) == 8
+
+
+def test_the_fingerprint_is_hashed_in_pieces(monkeypatch):
+    x = torch.randint(0, 256, (50, 7), dtype=torch.uint8)
+    images = data.Images("a", "here", (1, 7), x[:40], x[40:])
+    whole = images.fingerprint
+    monkeypatch.setattr("vae_helpers.data.splits.AT_ONCE", 30)
+    assert data.Images("a", "here", (1, 7), x[:40], x[40:]).fingerprint == whole
+    known = tuple(hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in (x[:40], x[40:]))
+    assert data.Images("a", "here", (1, 7), x[:0], x[:0], pixel_hashes=known).fingerprint == whole
+
+
+def test_images_of_a_formula_are_known_by_its_settings():
+    faces = data.procedural_faces(10, 4)
+    assert faces.fingerprint == data.procedural_faces(10, 4).fingerprint
+    shifted = dataclasses.replace(faces, x_train=faces.x_train + 1)  # another processor's rounding
+    assert shifted.fingerprint == faces.fingerprint
+    others = data.procedural_faces(10, 4, seed=1), data.procedural_faces(10, 5), faces.validation(2)
+    assert len({faces.fingerprint, *(other.fingerprint for other in others)}) == 4
+
+
+def test_factor_images_have_a_fingerprint_each():
+    kinds = [data.load_dsprites(kind) for kind in ("rendered", "small", "turning")] + [data.load_portraits()]
+    assert len({images.fingerprint for images in kinds}) == 4
+    grid = data.FactorGrid(("a", "b"), (50, 60))
+    one, same, other = (
+        data.FactorImages("test", "here", (1, 1, 2), grid, render)
+        for render in (
+            lambda classes: classes.to(torch.uint8),
+            lambda classes: classes.clone().to(torch.uint8),
+            lambda classes: (classes + (classes[:, :1] == 49)).to(torch.uint8),
+        )
+    )
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_classes_are_named_and_counted(small_mnist):
+    images = load_mnist(small_mnist)
+    assert images.classes == tuple("0123456789")
+    assert images.n_classes == images.validation(2).n_classes == 10
+    assert images.validation(2).classes == images.classes
+    assert data.procedural_faces(4, 2).n_classes == 0
+    x = torch.zeros(3, 4, dtype=torch.uint8)
+    assert data.Images("a", "here", (2, 2), x, x[:1], torch.tensor([0, 3, 1]), torch.tensor([4])).n_classes == 5
+
+
+# ---- files that several processes make
+
+
+def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path):
+    inside, seen = [], []
+
+    def make():
+        for _ in range(20):
+            with writing.locked(tmp_path / "made"):
+                inside.append(1)
+                seen.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert seen == [1] * 60
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_a_killed_process_is_free_and_what_it_left_is_removed(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from vae_helpers.data.writing import locked, temporary\n"
+        "path = Path(sys.argv[1])\n"
+        "with locked(path), temporary(path) as part:\n"
+        "    part.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "made")], check=False, cwd=Path(__file__).parents[1])
+    assert len(list(tmp_path.iterdir())) == 2  # the lock's file and the half one
+    with writing.locked(tmp_path / "made"):
+        assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_names_differ_and_vanish(tmp_path):
+    path = tmp_path / "made"
+    with writing.temporary(path) as one, writing.temporary(path) as other:
+        assert one != other
+        one.mkdir()
+        (one / "file").write_text("inside")
+        other.write_text("half")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "made"
+    writing.write_whole(path, b"first")
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writing, "sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        writing.write_whole(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_space_is_taken_before_anything_is_written(tmp_path):
+    with (tmp_path / "made").open("wb") as file:
+        writing.allocate(file, 100_000)
+        assert os.fstat(file.fileno()).st_size == 100_000
+        with pytest.raises(OSError):  # noqa: PT011 (the words are the system's)
+            writing.allocate(file, 2**60)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
+import json
 import math
 import os
 from pathlib import Path
@@ -13,9 +16,11 @@ import torch
 from torch import Tensor
 
 from vae_helpers.data.files import DataError, data_root, describe_root, make_writable, offline
-from vae_helpers.data.splits import Images
+from vae_helpers.data.splits import Images, sha256_of
+from vae_helpers.data.writing import allocate, locked, sync, temporary, write_whole
 
 SHAPE = (3, 64, 64)
+MAX_PIXELS = 2**20
 IMAGES = "img_align_celeba"
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
@@ -58,11 +63,29 @@ def load_celeba(root: Path | None = None, *, download: bool = False, progress: b
             _fetch(root)
         _check_layout(folder)
         make_writable(folder / "64x64")
-        _crop(root, ("train", "valid"), kept["train"], progress=progress)
-        _crop(root, ("test",), kept["test"], progress=progress)
+        with locked(folder / "64x64"):
+            for splits, path in ((("train", "valid"), kept["train"]), (("test",), kept["test"])):
+                if not path.exists():  # or another process has cropped it meanwhile
+                    _crop(root, splits, path, progress=progress)
     x_train, x_test = (_read(path) for path in kept.values())
     source = f"CelebA, {len(x_train):,} train and {len(x_test):,} test images ({where})"
-    return Images("celeba", source, SHAPE, x_train, x_test)
+    hashes = _hashes(folder / "64x64.json", kept, (x_train, x_test))
+    return Images("celeba", source, SHAPE, x_train, x_test, pixel_hashes=hashes)
+
+
+def _hashes(path: Path, kept: dict[str, Path], parts: tuple[Tensor, Tensor]) -> tuple[str, str]:
+    """sha256 of the pixels of both parts, computed once and kept beside them."""
+    stats = [path.stat() for path in kept.values()]
+    state = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        if path.stat().st_size < 10_000 and (found := json.loads(path.read_text()))["files"] == state:
+            train, test = found["sha256"]
+            if len(bytes.fromhex(train)) == len(bytes.fromhex(test)) == hashlib.sha256().digest_size:
+                return train, test
+    train, test = (sha256_of(part) for part in parts)
+    with contextlib.suppress(OSError):  # a folder that cannot be written: the hashes are computed again next time
+        write_whole(path, json.dumps({"files": state, "sha256": [train, test]}).encode() + b"\n")
+    return train, test
 
 
 def _fetch(root: Path) -> None:
@@ -107,6 +130,9 @@ def _crop(root: Path, splits: tuple[str, ...], path: Path, *, progress: bool) ->
         file_list = [(key, None, name) for key, _, name in CelebA.file_list]  # noqa: RUF012
 
     try:
+        lines = (root / "celeba" / LISTS[-1]).read_text().splitlines()
+        if strange := [line for line in lines if line.split()[-1:] not in ([], ["0"], ["1"], ["2"])]:
+            raise ValueError(f"{LISTS[-1]} has the line {strange[0][:60]!r}, but splits are 0, 1 and 2")
         parts = [Folder(str(root), split=split, target_type=[]) for split in splits]
     except (ValueError, IndexError, TypeError, RuntimeError, OSError, csv.Error) as error:  # also for one image alone
         raise DataError(
@@ -115,18 +141,21 @@ def _crop(root: Path, splits: tuple[str, ...], path: Path, *, progress: bool) ->
     names = [name for part in parts for name in part.filename]
     if not names:
         raise DataError(f"the lists in {root / 'celeba'} name no image of {' and '.join(splits)}.")
-    temporary = path.with_suffix(".part")
+    for name in names:
+        if name != Path(name).name or "\\" in name or name in ("", ".", ".."):
+            raise DataError(f"the lists in {root / 'celeba'} name {name!r}, which is no plain file name.")
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), math.prod(SHAPE))}
     try:
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(names), math.prod(SHAPE)))
-        for row, name in enumerate(tqdm(names, desc=f"CelebA, {path.stem}", unit="image", disable=not progress)):
-            pixels[row] = _pixels(root / "celeba" / IMAGES / name).numpy()
-        pixels.flush()
-        del pixels  # an open map cannot be renamed on Windows
-        os.replace(temporary, path)
+        with temporary(path) as part, part.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            allocate(file, file.tell() + len(names) * math.prod(SHAPE))
+            for name in tqdm(names, desc=f"CelebA, {path.stem}", unit="image", disable=not progress):
+                file.write(_pixels(root / "celeba" / IMAGES / name).numpy().tobytes())
+            sync(file)
+            file.close()  # an open file cannot be renamed on Windows
+            os.replace(part, path)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be written ({error}). Free some space or set VAE_DATA.") from error
 
 
 def _pixels(path: Path) -> Tensor:
@@ -134,11 +163,13 @@ def _pixels(path: Path) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:  # no format that starts another program
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{path} has {image.width} x {image.height} pixels; CelebA's have 178 x 218.")
             picture: Any = image.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path} is missing, though the lists name it. Unpack img_align_celeba.zip again.") from None
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read ({error}). Unpack img_align_celeba.zip again.") from None
     from torchvision.transforms.v2 import functional
 
@@ -150,6 +181,6 @@ def _read(path: Path) -> Tensor:
         pixels = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}). Delete it to have it made again.") from None
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != (math.prod(SHAPE),):
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (math.prod(SHAPE),) or not len(pixels):
         raise DataError(f"{path} holds {pixels.dtype} {pixels.shape}, expected uint8 (N, 12288). Delete it.")
     return torch.from_numpy(pixels)

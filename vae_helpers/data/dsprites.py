@@ -6,7 +6,6 @@ import math
 from functools import cache
 from pathlib import Path
 from typing import Literal
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -15,12 +14,18 @@ from torch import Tensor
 from vae_helpers.data.factors import FactorGrid, FactorImages
 from vae_helpers.data.files import DataError, data_root, describe_root, make_writable, offline
 from vae_helpers.data.packed import stored, unpack
+from vae_helpers.data.writing import locked, temporary
 
 SHAPE = (1, 64, 64)
 GRID = FactorGrid(("colour", "shape", "scale", "orientation", "x", "y"), (1, 3, 6, 40, 32, 32))
 SMALL_SHAPE = (1, 32, 32)
 SMALL_GRID = FactorGrid(GRID.names, (1, 3, 3, 1, 16, 8))
 TURNING_GRID = FactorGrid(GRID.names, (1, 3, 3, 20, 16, 8))
+DRAWN = {  # source: name, its difference in words, shape, grid
+    "rendered": ("dsprites", "", SHAPE, GRID),
+    "small": ("small dsprites", ": 32x32 pixels, upright, y over half the range", SMALL_SHAPE, SMALL_GRID),
+    "turning": ("turning dsprites", ": 32x32 pixels, y over half the range", SMALL_SHAPE, TURNING_GRID),
+}
 SHAPES = ("square", "ellipse", "heart")
 TURN = 39  # steps of orientation in a full turn: values 0 and 39 are the same angle
 
@@ -150,14 +155,11 @@ def load_dsprites(
         ValueError: for an unknown source. DataError: if the official file is not there and cannot be fetched, or is
             not the official file.
     """
-    if source == "rendered":
-        return FactorImages("dsprites", "dSprites, drawn by a formula", SHAPE, GRID, _render, white=1)
-    if source == "small":
-        name = "small dSprites, drawn by a formula: 32x32 pixels, upright, y over half the range"
-        return FactorImages("small dsprites", name, SMALL_SHAPE, SMALL_GRID, _render_small, white=1)
-    if source == "turning":
-        name = "turning dSprites, drawn by a formula: 32x32 pixels, y over half the range"
-        return FactorImages("turning dsprites", name, SMALL_SHAPE, TURNING_GRID, _render_small, white=1)
+    if source in DRAWN:
+        name, more, shape, grid = DRAWN[source]
+        draw = _render if shape == SHAPE else _render_small
+        words = f"{name.replace('ds', 'dS')}, drawn by a formula{more}"
+        return FactorImages(name, words, shape, grid, draw, white=1, identity=f"formula: {name}, values {grid.sizes}")
     if source != "official":
         raise ValueError(f"unknown source {source!r}; choose rendered, official, small or turning")
     where = describe_root() if root is None else "the folder given"
@@ -179,14 +181,15 @@ def _download(path: Path) -> None:
     make_writable(path.parent)
     from torchvision.datasets.utils import download_url  # here, not above: its import takes two seconds
 
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        download_url(OFFICIAL_URL, str(path.parent), filename=partial.name, md5=OFFICIAL_MD5)
-        partial.replace(path)
-    except (RuntimeError, URLError, OSError) as error:
-        raise DataError(f"dSprites cannot be downloaded ({str(error).splitlines()[0][:80]}). {way_out}") from None
-    finally:
-        partial.unlink(missing_ok=True)  # also after Ctrl-C
+    with locked(path), temporary(path) as partial:
+        if path.exists():  # another process has fetched it meanwhile
+            return
+        try:
+            download_url(OFFICIAL_URL, str(path.parent), filename=partial.name, md5=OFFICIAL_MD5)
+            partial.replace(path)
+        except Exception as error:  # a server may answer anything
+            reason = (str(error) or type(error).__name__).splitlines()[0][:80]
+            raise DataError(f"dSprites cannot be downloaded ({reason}). {way_out}") from None
 
 
 def load_frames(path: Path) -> tuple[Tensor, Tensor]:

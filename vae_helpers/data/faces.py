@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from vae_helpers.data.files import DataError, data_root, describe_root
 from vae_helpers.data.splits import Images
 
 SHAPE = (28, 20)
+BLOCK = 20  # neighbouring frames that stay together
+MAX_BYTES = 2**26  # of the file and of its images; 1,965 of them take 1.1 MB
 FACTORS = ("turn", "nod", "smile", "mouth_open", "brow")
 
 
@@ -31,13 +34,19 @@ def load_frey(root: Path | None = None) -> Images:
     Raises:
         DataError: if the file is there but is not those images.
     """
+    where = describe_root() if root is None else "the folder given"
     path = (data_root() if root is None else root) / "frey_faces.npz"
     if not path.exists():
         print("Frey faces: no frey_faces.npz in the data root; using drawn faces of the same size.")
         return procedural_faces()
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            images = archive["images"]
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes, more than {MAX_BYTES:,}")
+        with zipfile.ZipFile(path) as archive:
+            if (declared := archive.getinfo("images.npy").file_size) > MAX_BYTES:
+                raise ValueError(f"images would take {declared:,} bytes, more than {MAX_BYTES:,}")
+        with np.load(path, allow_pickle=False) as arrays:
+            images = arrays["images"]
     except Exception as error:  # numpy raises anything from KeyError to zipfile.BadZipFile here
         raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}). Replace or delete it.") from error
     if images.dtype != np.uint8 or images.shape[1:] != SHAPE:
@@ -45,8 +54,13 @@ def load_frey(root: Path | None = None) -> Images:
             f"{path} holds {images.dtype} {images.shape}, expected uint8 (N, 28, 20). Replace or delete it."
         )
     x = torch.from_numpy(images).flatten(1)
-    held_out = torch.arange(len(x)) // 20 % 10 == 9
-    source = f"Frey faces, {int((~held_out).sum()):,} train and {int(held_out.sum())} test frames ({describe_root()})"
+    held_out = torch.arange(len(x)) // BLOCK % 10 == 9
+    if not held_out.any():
+        raise DataError(
+            f"{path} holds {len(x)} images, too few: every tenth block of {BLOCK} is the test set, so at least "
+            f"{9 * BLOCK + 1} are needed. Replace or delete it."
+        )
+    source = f"Frey faces, {int((~held_out).sum()):,} train and {int(held_out.sum())} test frames ({where})"
     return Images("frey", source, SHAPE, x[~held_out], x[held_out])
 
 
@@ -63,7 +77,8 @@ def procedural_faces(n_train: int = 1800, n_test: int = 200, *, seed: int = 0) -
     factors = torch.rand(n_train + n_test, len(FACTORS), generator=generator) * 2 - 1
     x = render_faces(factors)
     source = f"drawn faces, {n_train:,} train and {n_test} test images (made by a formula)"
-    return Images("drawn-faces", source, SHAPE, x[:n_train], x[n_train:])
+    identity = f"formula: drawn faces, {n_train} train, {n_test} test, seed {seed}"
+    return Images("drawn-faces", source, SHAPE, x[:n_train], x[n_train:], identity=identity)
 
 
 def render_faces(factors: Tensor) -> Tensor:

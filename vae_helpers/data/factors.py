@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 SCALED_MAX = 0.9  # of a factor's values when they are scaled to be a code
+PROBE = 1024  # images that stand for all in a fingerprint
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class FactorImages:
     Args:
         name: of the data set. source: where the images come from, in words. shape: (C, H, W) of one image.
         grid: the factors. render: classes (N, F) int64 -> uint8 pixels (N, C*H*W) on the classes' device.
-        white: the largest pixel value.
+        white: the largest pixel value. identity: what the fingerprint stands for, for images made by a formula, whose
+            last bit may differ between processors; empty for the pixels.
     """
 
     name: str
@@ -136,11 +139,25 @@ class FactorImages:
     grid: FactorGrid
     render: Callable[[Tensor], Tensor] = field(repr=False)
     white: int = 255
+    identity: str = field(repr=False, default="")
 
     @property
     def x_dim(self) -> int:
         """Pixels per image, D."""
         return math.prod(self.shape)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the content, 64 hex digits: of the identity, or of name, shape, grid and a probe of the images.
+
+        The probe is `PROBE` images spread evenly over the grid, or all of a smaller grid.
+        """
+        if self.identity:
+            return hashlib.sha256(self.identity.encode()).hexdigest()
+        text = f"{self.name}\n{tuple(self.shape)}\n{self.grid.names}\n{self.grid.sizes}\n{self.white}\n"
+        index = torch.arange(min(PROBE, self.grid.n_images)) * self.grid.n_images // min(PROBE, self.grid.n_images)
+        probe = self.render(self.grid.classes_of(index)).contiguous().numpy()
+        return hashlib.sha256(text.encode() + probe.tobytes()).hexdigest()
 
     def pixels(self, classes: Tensor) -> Tensor:
         """Images as models take them: classes (N, F) -> (N, D) float32 in [0, 1].

@@ -47,12 +47,16 @@ def check_file(path: Path, *, n_bytes: int, sha256: str) -> bytes:
     Raises:
         DataError: if it is truncated, too long, or of another content; names the file and the way out.
     """
-    content = path.read_bytes()
     way_out = "Delete it to have it fetched again, or put a good copy there."
+    try:
+        if not path.is_file():
+            raise DataError(f"{path} is no file. Put the file of this name there.")
+        found_bytes = path.stat().st_size  # before reading: a file of another size can be too large for the memory
+        content = path.read_bytes() if found_bytes == n_bytes else b""
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}). Check who may read it.") from None
     if len(content) != n_bytes:
-        raise DataError(
-            f"{path} has {len(content):,} bytes, expected {n_bytes:,}: cut short or another file. {way_out}"
-        )
+        raise DataError(f"{path} has {found_bytes:,} bytes, expected {n_bytes:,}: cut short or another file. {way_out}")
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DataError(f"{path} has sha256 {found[:16]}…, expected {sha256[:16]}…: damaged or another file. {way_out}")

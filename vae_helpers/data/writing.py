@@ -1,0 +1,147 @@
+"""Files that several processes may want to make: one at a time, under a name of its own, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+TRIES_PER_S = 10  # where a lock cannot be waited for
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of ``path`` while it is made; wait, and say so, while another process holds it.
+
+    The lock belongs to the process: it ends with it, even if it is killed. What earlier processes left half written
+    beside ``path`` is removed. Look again whether ``path`` is there after the lock is held.
+
+    Args:
+        path: what is to be made; its folder must exist. The lock is the file ``.NAME.lock`` beside it, removed
+            at the end. A file system without locks is used without one.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    file = _acquire(lock)
+    try:
+        if file is not None:
+            for left in path.parent.glob(f"{_escaped(f'.{path.name}.')}*.part"):
+                _remove(left)
+        yield
+    finally:
+        if file is not None:
+            with contextlib.suppress(OSError):  # Windows does not remove an open file; it stays, empty
+                lock.unlink()
+            file.close()
+
+
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` that no other process uses; whatever is there at the end is removed.
+
+    Args:
+        path: the final name. Rename the temporary file or folder to it when it is whole (`os.replace`).
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        yield part
+    finally:
+        _remove(part)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file under a temporary name, sync it and rename it.
+
+    Raises:
+        OSError: if it cannot be written; what was at ``path`` stays as it was.
+    """
+    with temporary(path) as part:
+        with part.open("wb") as file:
+            file.write(content)
+            sync(file)
+        os.replace(part, path)
+
+
+def allocate(file: IO[bytes], n_bytes: int) -> None:
+    """Take ``n_bytes`` on the disk now, so that a full disk is an error here and not a crash later.
+
+    Raises:
+        OSError: if the disk has no room for them.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+        return
+    free = shutil.disk_usage(Path(file.name).parent).free
+    if free < n_bytes:
+        raise OSError(28, f"No space left on device: {n_bytes:,} bytes are needed, {free:,} are free")
+    file.truncate(n_bytes)
+
+
+def sync(file: IO[bytes]) -> None:
+    """Have everything written so far on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _acquire(lock: Path) -> IO[bytes] | None:
+    told = False
+    while True:
+        file: IO[bytes] = lock.open("ab")
+        try:
+            held = _try(file)
+        except OSError:  # a file system without locks
+            file.close()
+            return None
+        # whoever held it has removed the file: the lock must be of the file that bears the name now
+        if held and _same(file, lock):
+            return file
+        file.close()
+        if not held:
+            if not told:
+                print(f"Waiting for another process that makes {lock.name[1:-5]}.", file=sys.stderr)
+            told = True
+            time.sleep(1 / TRIES_PER_S)
+
+
+def _try(file: IO[bytes]) -> bool:
+    """True if the lock is held now, False if another process holds it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _same(file: IO[bytes], path: Path) -> bool:
+    try:
+        there: Any = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(file.fileno()), there)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
