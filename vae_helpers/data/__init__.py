@@ -1,7 +1,5 @@
 """Data sets, each with an offline default, and batches that live on the device."""
 
-from collections.abc import Callable
-
 from vae_helpers.data.batches import Batches, Labelled, LabelledBatches, Stream, TwoBatches, TwoStreams
 from vae_helpers.data.celeba import load_celeba
 from vae_helpers.data.dsprites import load_dsprites
@@ -12,16 +10,11 @@ from vae_helpers.data.files import DataError, data_root, describe_root
 from vae_helpers.data.gaussians import GaussianMixture, LinearGaussian
 from vae_helpers.data.labels import LabelSplit, draw_label_split, load_label_split
 from vae_helpers.data.mnist import load_mnist
+from vae_helpers.data.own import IMAGE_SETS, known_spec, load_images
 from vae_helpers.data.pixels import PIXELS, binarise, to_grey
 from vae_helpers.data.portraits import load_portraits
 from vae_helpers.data.splits import Images
 from vae_helpers.data.views import TwoViews, random_affine, two_views
-
-IMAGE_SETS: dict[str, Callable[[], Images]] = {
-    "mnist": load_mnist,
-    "frey": load_frey,
-    "drawn-faces": procedural_faces,
-}
 
 __all__ = [
     "IMAGE_SETS",
@@ -47,9 +40,11 @@ __all__ = [
     "data_root",
     "describe_root",
     "draw_label_split",
+    "known_spec",
     "load_celeba",
     "load_dsprites",
     "load_frey",
+    "load_images",
     "load_label_split",
     "load_mnist",
     "load_portraits",
