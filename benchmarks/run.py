@@ -15,7 +15,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import conditional, disentangling, explorer, priors, processes, semi_supervised, sprites, training
+from benchmarks import (
+    conditional,
+    disentangling,
+    explorer,
+    own_images,
+    priors,
+    processes,
+    semi_supervised,
+    sprites,
+    training,
+)
 from benchmarks.measure import Table, machine
 
 SUBJECTS: dict[str, Callable[[bool], Table]] = {
@@ -33,6 +43,7 @@ SUBJECTS: dict[str, Callable[[bool], Table]] = {
     "import": processes.import_seconds,
     "slider": explorer.slider_frame,
     "memory": processes.peak_memory,
+    "own-images": own_images.pictures,
 }
 
 

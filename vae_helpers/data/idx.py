@@ -42,7 +42,10 @@ def read_idx(path: Path, *, ndim: int) -> np.ndarray:
             head = file.read(4)
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in TYPES or head[3] != ndim:
                 raise ValueError(f"it starts with {head.hex(' ')}, not with 00 00 08 {ndim:02x}, the idx magic number")
-            shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(ndim))
+            sizes = file.read(4 * ndim)
+            if len(sizes) < 4 * ndim:
+                raise ValueError("it declares no size")
+            shape = tuple(int.from_bytes(sizes[4 * i : 4 * i + 4], "big") for i in range(ndim))
             dtype = np.dtype(TYPES[head[2]])
             n_bytes, start = math.prod(shape) * dtype.itemsize, 4 + 4 * ndim
             largest = on_disk * 1032 if packed else on_disk - start  # gzip packs no better than that

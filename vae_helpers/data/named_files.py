@@ -22,6 +22,8 @@ class _Plain(pickle.Unpickler):
             return np.empty(0).__reduce__()[0]
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 pickles bytes for older readers
+            return lambda text, encoding: text.encode("latin1")
         raise pickle.UnpicklingError(f"the name {module}.{name}")
 
 

@@ -29,7 +29,6 @@ IMAGE_SETS: dict[str, Callable[[], Images]] = {
     "frey": load_frey,
     "drawn-faces": procedural_faces,
 }
-LOADERS: dict[str, Callable[[], Images]] = {**IMAGE_SETS, "celeba": load_celeba}
 KINDS = "a folder of pictures, a .npy or .npz file, or idx files (their folder, or one file of images)"
 FORMULAS = {  # sets of known factors, which `load_images` does not load
     "dsprites": (1, 64, 64),
@@ -108,8 +107,8 @@ def load_images(
     check_options(size, channels, test_share, split_seed)
     size = None if size is None else (int(size[0]), int(size[1]))
     word = data if isinstance(data, str) else ""
-    if word in LOADERS:
-        return _fitted(LOADERS[word](), size, channels)
+    if word in IMAGE_SETS or word == "celeba":
+        return _fitted(load_celeba() if word == "celeba" else IMAGE_SETS[word](), size, channels)
     if word in NAMED:
         return _fitted(load_named(word, test_share=test_share, split_seed=split_seed), size, channels)
     path = Path(data).expanduser()
@@ -119,7 +118,7 @@ def load_images(
         raise DataError(f"{str(data)[:80]!r} is no path of this system ({error}).") from None
     if not exists:
         if word and not _looks_like_a_path(word):
-            kinds = ", ".join([*LOADERS, *NAMED])
+            kinds = ", ".join([*IMAGE_SETS, "celeba", *NAMED])
             more = " (load_dsprites and load_portraits make the sets of known factors)" if word in FORMULAS else ""
             raise DataError(f"unknown data {word!r}{more}: give a name ({kinds}) or a path ({KINDS})")
         raise DataError(f"{path} does not exist. Give the path of {KINDS}.")

@@ -140,7 +140,8 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty (0 bytes). {way_out}")
-        with Image.open(path, formats=FORMATS) as image:
+        # a file, not its name: Pillow maps a named TIFF by the turned size, and mixes up its rows
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{path} has {image.width:,} x {image.height:,} pixels, more than the {MAX_PIXELS:,} that are "
