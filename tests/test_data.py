@@ -536,7 +536,9 @@ def test_the_fingerprint_is_hashed_in_pieces(monkeypatch):
     monkeypatch.setattr("vae_helpers.data.splits.AT_ONCE", 30)
     assert data.Images("a", "here", (1, 7), x[:40], x[40:]).fingerprint == whole
     known = tuple(hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in (x[:40], x[40:]))
-    assert data.Images("a", "here", (1, 7), x[:0], x[:0], pixel_hashes=known).fingerprint == whole
+    told = data.Images("a", "here", (1, 7), x[:0], x[:0]).with_pixel_hashes(*known)
+    assert told.fingerprint == whole
+    assert dataclasses.replace(told, name="b").fingerprint != whole  # other fields may be other pixels
 
 
 def test_images_of_a_formula_are_known_by_its_settings():
@@ -639,3 +641,47 @@ def test_space_is_taken_before_anything_is_written(tmp_path):
         assert os.fstat(file.fileno()).st_size == 100_000
         with pytest.raises(OSError):  # noqa: PT011 (the words are the system's)
             writing.allocate(file, 2**60)
+
+
+def test_a_lock_that_cannot_be_made_does_not_stop_the_writer(tmp_path):
+    with writing.locked(tmp_path / "no" / "made"):
+        assert not (tmp_path / "no").exists()
+
+
+def test_a_data_root_that_no_folder_can_be_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_DATA", "a" * 5000)
+    with pytest.raises(DataError, match=r"cannot be used .*Set VAE_DATA to another folder"):
+        data.data_root()
+    monkeypatch.setenv("VAE_DATA", str(tmp_path))
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", denied)
+    with pytest.raises(DataError, match=r"cannot be used \(Permission denied\)"):
+        data.data_root()
+
+
+def test_a_label_split_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    y = torch.arange(40) % 10
+    path = tmp_path / "split.json"
+    data.draw_label_split(y, n_labels=10, seed=np.int64(3)).save(path)  # numpy's numbers are no JSON
+    before = path.read_bytes()
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writing, "sync", full)
+    with pytest.raises(DataError, match=r"split\.json cannot be written \(No space left on device\)\. Free some space"):
+        data.draw_label_split(y, n_labels=20, seed=0).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    assert data.load_label_split(path, y).seed == 3
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"labelled": [1' + "0" * 400 + "]}", "null"])
+def test_a_label_split_of_nonsense_is_one_sentence(tmp_path, content):
+    path = tmp_path / "split.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"split\.json is no label split"):
+        data.load_label_split(path, torch.arange(40) % 10)

@@ -4,15 +4,19 @@ import gzip
 import io
 import json
 import struct
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vae_helpers.data import DataError, arrays, assembly, load_images, store
+from vae_helpers.data import DataError, FactorGrid, arrays, assembly, load_images, store
 from vae_helpers.data.idx import read_idx
+from vae_helpers.data.packed import stored
 
 
 @pytest.fixture(autouse=True)
@@ -508,3 +512,46 @@ def test_names_of_kept_files_are_plain(data_root):
     assert path.parent == data_root / "packed"
     assert path.name.isascii()
     assert path != store.pack_path("мои / ..\\картинки *?", [2])
+
+
+def test_packed_dsprites_of_nothing_but_zeros_are_refused(tmp_path):
+    """As a power cut leaves a file that was not synced."""
+    grid = FactorGrid(("a", "b"), (2, 3))
+    np.save(tmp_path / "packed.npy", np.zeros((6, 2), np.uint8))
+    with pytest.raises(DataError, match=r"packed\.npy holds nothing but zeros"):
+        stored(tmp_path / "packed.npy", name="small", source="a test", grid=grid, shape=(1, 4, 4))
+    np.save(tmp_path / "packed.npy", np.ones((6, 2), np.uint8))
+    images = stored(tmp_path / "packed.npy", name="small", source="a test", grid=grid, shape=(1, 4, 4))
+    assert len(bytes.fromhex(images.fingerprint)) == 32
+
+
+def test_several_processes_unpack_one_archive_at_once(tmp_path):
+    grid = FactorGrid(("a", "b"), (200, 30))
+    imgs = noise(6000, 8, 8) & 1
+    classes = grid.classes_of(torch.arange(6000)).numpy()
+    np.savez_compressed(tmp_path / "a.npz", imgs=imgs, latents_classes=classes)
+    code = (
+        "import sys; from pathlib import Path; from vae_helpers.data import FactorGrid\n"
+        "from vae_helpers.data.packed import unpack\n"
+        "folder = Path(sys.argv[1])\n"
+        "unpack(folder / 'a.npz', folder / 'p.npy', grid=FactorGrid(('a', 'b'), (200, 30)), shape=(8, 8))"
+    )
+    here = Path(__file__).parents[1]
+    children = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=here) for _ in range(3)]
+    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "p.npy"]
+    assert np.array_equal(np.load(tmp_path / "p.npy"), np.packbits(imgs.reshape(6000, 64), axis=1))
+
+
+def test_two_processes_pack_one_folder_at_once(tmp_path, data_root):
+    for i in range(300):
+        Image.fromarray(noise(9, 9, seed=i)).save(tmp_path / f"{i}.png")
+    code = "import sys; from vae_helpers.data import load_images; print(load_images(sys.argv[1]).fingerprint)"
+    here = Path(__file__).parents[1]
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=here, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = {child.communicate(timeout=120)[0].strip() for child in children}
+    assert said == {load_images(tmp_path).fingerprint}
+    assert len(list((data_root / "packed").iterdir())) == 2

@@ -305,6 +305,13 @@ def test_pictures_are_turned_upright_by_their_exif_orientation(tmp_path, suffix)
     assert upright[16:].min() > 180
 
 
+@pytest.mark.parametrize("damage", [b"", b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\xff\xff\xff\xff", b"nonsense", b"MM"])
+def test_damaged_exif_data_do_no_harm(tmp_path, damage):
+    for name in "ab":
+        write(tmp_path / f"{name}.jpg", noise(8, 16), exif=b"Exif\0\0" + damage)
+    assert load_images(tmp_path).shape == (8, 16)
+
+
 def test_sixteen_bits_keep_their_ends(tmp_path):
     levels = np.array([[0, 128, 129, 65535]], np.uint16)
     for name in "ab":

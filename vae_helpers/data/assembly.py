@@ -71,7 +71,8 @@ def assemble(
     x_train, x_test, hashes = _made(rows, n_train, n_test, shape, name, files, [split_seed, test_share, test is None])
     y = [torch.empty(0, dtype=torch.int64) if part is None else torch.from_numpy(part) for part in labels]
     source = f"{n_train:,} train and {n_test:,} test images of {', '.join(path.name for path in files)}"
-    return Images(name, source, shape, x_train, x_test, y[0], y[1], classes, pixel_hashes=hashes)
+    images = Images(name, source, shape, x_train, x_test, y[0], y[1], classes)
+    return images.with_pixel_hashes(*hashes) if hashes else images
 
 
 def _made(

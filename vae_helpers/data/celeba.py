@@ -70,7 +70,7 @@ def load_celeba(root: Path | None = None, *, download: bool = False, progress: b
     x_train, x_test = (_read(path) for path in kept.values())
     source = f"CelebA, {len(x_train):,} train and {len(x_test):,} test images ({where})"
     hashes = _hashes(folder / "64x64.json", kept, (x_train, x_test))
-    return Images("celeba", source, SHAPE, x_train, x_test, pixel_hashes=hashes)
+    return Images("celeba", source, SHAPE, x_train, x_test).with_pixel_hashes(*hashes)
 
 
 def _hashes(path: Path, kept: dict[str, Path], parts: tuple[Tensor, Tensor]) -> tuple[str, str]:

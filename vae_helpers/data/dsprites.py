@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vae_helpers.data.factors import FactorGrid, FactorImages
-from vae_helpers.data.files import DataError, data_root, describe_root, make_writable, offline
+from vae_helpers.data.files import DataError, check_members, data_root, describe_root, make_writable, offline
 from vae_helpers.data.packed import stored, unpack
 from vae_helpers.data.writing import locked, temporary
 
@@ -205,6 +205,7 @@ def load_frames(path: Path) -> tuple[Tensor, Tensor]:
         DataError: if the file is something else.
     """
     try:
+        check_members(path, ["images", "latents_classes"], at_most=2**30)
         with np.load(path, allow_pickle=False) as archive:
             images, classes = torch.from_numpy(archive["images"]), torch.from_numpy(archive["latents_classes"])
         GRID.check(classes)

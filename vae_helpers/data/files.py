@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -20,7 +22,13 @@ def data_root() -> Path:
     """
     named = os.environ.get("VAE_DATA")
     root = Path(named).expanduser() if named else _user_cache() / "vae_helpers"
-    if root.exists() and not root.is_dir():
+    try:
+        is_file = root.exists() and not root.is_dir()
+    except OSError as error:  # a name too long, or a folder that may not be entered
+        raise DataError(
+            f"the data root {str(root)[:200]} cannot be used ({error.strerror}). Set VAE_DATA to another folder."
+        ) from None
+    if is_file:
         raise DataError(f"the data root {root} is a file, not a folder. Set VAE_DATA to a folder, or unset it.")
     return root
 
@@ -61,6 +69,23 @@ def check_file(path: Path, *, n_bytes: int, sha256: str) -> bytes:
     if found != sha256:
         raise DataError(f"{path} has sha256 {found[:16]}…, expected {sha256[:16]}…: damaged or another file. {way_out}")
     return content
+
+
+def check_members(path: Path, names: Iterable[str], *, at_most: int) -> None:
+    """Look at the sizes that an .npz archive declares before anything of it is read.
+
+    Args:
+        path: the archive. names: of the arrays that will be read. at_most: bytes that each may take.
+
+    Raises:
+        ValueError: if one takes more, or is not there. zipfile.BadZipFile, OSError: if it is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            if f"{name}.npy" not in archive.namelist():
+                raise ValueError(f"it holds no array {name}")
+            if (declared := archive.getinfo(f"{name}.npy").file_size) > at_most:
+                raise ValueError(f"{name} would take {declared:,} bytes, more than {at_most:,}")
 
 
 def make_writable(folder: Path) -> None:

@@ -75,8 +75,7 @@ def load_folder(
         words += f"; {sum(listing.other.values()):,} other files or folders ignored ({kinds})"
     return Images(
         path.resolve().name, words, kept.shape, kept.x_train, kept.x_test, y[:n_train], y[n_train:], listing.classes,
-        pixel_hashes=kept.hashes,
-    )  # fmt: skip
+    ).with_pixel_hashes(*kept.hashes)  # fmt: skip
 
 
 def list_folder(path: Path, *, test_share: float, split_seed: int) -> Listing:

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from vae_helpers.data.files import DataError
+from vae_helpers.data.writing import write_whole
+
+MAX_BYTES = 2**28  # of a split's file
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,16 +40,26 @@ class LabelSplit:
         return rest.nonzero().squeeze(-1)
 
     def save(self, path: Path) -> None:
-        """Write the split as JSON."""
+        """Write the split as JSON, whole or not at all.
+
+        Raises:
+            DataError: if it cannot be written.
+        """
         values = {
-            "seed": self.seed,
-            "n_classes": self.n_classes,
-            "n_examples": self.n_examples,
+            "seed": int(self.seed),
+            "n_classes": int(self.n_classes),
+            "n_examples": int(self.n_examples),
             "labels_sha256": self.labels_sha256,
             "labelled": self.labelled.tolist(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values) + "\n")
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(values).encode() + b"\n")
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be written ({error.strerror or error}). Free some space or choose another folder."
+            ) from None
 
 
 def draw_label_split(y: Tensor, *, n_labels: int, seed: int, n_classes: int = 10) -> LabelSplit:
@@ -103,12 +116,14 @@ def load_label_split(path: Path, y: Tensor, *, n_classes: int = 10) -> LabelSpli
     """
     _check_range(y, n_classes)
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes, more than a split can have")
         values = json.loads(path.read_text())
         if not all(type(index) is int for index in values["labelled"]) or type(values["labels_sha256"]) is not str:
             raise TypeError("labelled must be a list of whole numbers and labels_sha256 a text")
         labelled = torch.tensor(values["labelled"], dtype=torch.int64)
         split = LabelSplit(labelled, values["n_examples"], values["n_classes"], values["seed"], values["labels_sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, RuntimeError) as error:
         raise DataError(
             f"{path} is no label split ({type(error).__name__}: {error}); every run folder holds one, split.json"
         ) from None

@@ -174,5 +174,4 @@ def _fitted(images: Images, size: tuple[int, int] | None, channels: int | None) 
         x_train=fitted(images.x_train),
         x_test=fitted(images.x_test),
         identity=images.identity and f"{images.identity}; made {shape}",
-        pixel_hashes=None,
     )

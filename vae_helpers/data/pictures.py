@@ -70,9 +70,7 @@ def form(path: Path) -> Form:
     """
     with _opened(path) as image:
         height, width = image.height, image.width
-        # Pillow turns a TIFF by itself; of a PNG, what stands behind the pixels would have to be read in full
-        exif = image.getexif() if image.format in ("JPEG", "WEBP") or image.info.get("exif") else {}
-        if image.format != "TIFF" and exif.get(0x0112) in TURNED:
+        if _turned(image):
             height, width = width, height
         grey = image.mode in GREY_MODES
         if image.mode == "P":
@@ -96,11 +94,9 @@ def decode(path: Path, *, size: tuple[int, int], channels: int, as_it_is: bool) 
     Raises:
         DataError: if it cannot be decoded.
     """
-    from PIL import ImageOps
-
     with _opened(path) as image:
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        upright = _upright(image)
         if as_it_is and (upright.height, upright.width) != tuple(size):
             raise DataError(f"{path} is {upright.height} x {upright.width} pixels, the others {_x(size)}")
         return fit_picture(_plain(upright, path).convert("L" if channels == 1 else "RGB"), size)
@@ -110,6 +106,26 @@ def decode_all(paths: Sequence[Path], *, size: tuple[int, int], channels: int, a
     """`decode` for several pictures at once, (n, D) uint8."""
     with _pool() as each:
         return np.stack(each(lambda path: decode(path, size=size, channels=channels, as_it_is=as_it_is), paths))
+
+
+def _turned(image: Any) -> bool:
+    """Whether the EXIF orientation exchanges height and width."""
+    # Pillow turns a TIFF by itself; of a PNG, what stands behind the pixels would have to be read in full
+    if image.format == "TIFF" or (image.format not in ("JPEG", "WEBP") and not image.info.get("exif")):
+        return False
+    try:
+        return image.getexif().get(0x0112) in TURNED
+    except Exception:  # damaged EXIF data, of which many kinds of error come: the picture itself is whole
+        return False
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # as in `_turned`
+        return image
 
 
 def _plain(image: Any, path: Path) -> Any:

@@ -24,7 +24,6 @@ class Images:
         classes: names of the labels 0 to K - 1, or empty.
         identity: what the fingerprint stands for if it is not the pixels: for images made by a formula, whose
             last bit may differ between processors. Empty for none.
-        pixel_hashes: sha256 of x_train and of x_test where they are known, so that large files are not read again.
     """
 
     name: str
@@ -36,7 +35,7 @@ class Images:
     y_test: Tensor = field(repr=False, default_factory=lambda: torch.empty(0, dtype=torch.int64))
     classes: tuple[str, ...] = field(repr=False, default=())
     identity: str = field(repr=False, default="")
-    pixel_hashes: tuple[str, str] | None = field(repr=False, default=None)
+    _hashes: tuple[str, str] | None = field(repr=False, default=None, init=False)  # so that `replace` forgets it
 
     @property
     def x_dim(self) -> int:
@@ -59,11 +58,17 @@ class Images:
         """
         if self.identity:
             return hashlib.sha256(self.identity.encode()).hexdigest()
-        pixels = self.pixel_hashes or (sha256_of(self.x_train), sha256_of(self.x_test))
+        pixels = self._hashes or (sha256_of(self.x_train), sha256_of(self.x_test))
         labels = (
             hashlib.sha256(y.cpu().numpy().astype("<i8").tobytes()).hexdigest() for y in (self.y_train, self.y_test)
         )
         return hashlib.sha256("\n".join([repr(tuple(self.shape)), *pixels, *labels]).encode()).hexdigest()
+
+    def with_pixel_hashes(self, train: str, test: str) -> Images:
+        """These images, whose sha256 of x_train and of x_test is known, so that large files are not read again."""
+        known = replace(self)
+        object.__setattr__(known, "_hashes", (train, test))
+        return known
 
     def validation(self, n: int) -> Images:
         """The same data with the last ``n`` training images as test set: for choosing settings.
@@ -84,7 +89,6 @@ class Images:
             y_train=y_train,
             y_test=y_test,
             identity=f"{self.fingerprint}: the last {n} training images held out",
-            pixel_hashes=None,
         )
 
 

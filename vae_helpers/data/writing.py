@@ -91,7 +91,10 @@ def sync(file: IO[bytes]) -> None:
 def _acquire(lock: Path) -> IO[bytes] | None:
     told = False
     while True:
-        file: IO[bytes] = lock.open("ab")
+        try:
+            file: IO[bytes] = lock.open("ab")
+        except OSError:  # who cannot write here will say so when the file itself is written
+            return None
         try:
             held = _try(file)
         except OSError:  # a file system without locks
