@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from vae_helpers import data
-from vae_helpers.data import DataError, Images, folders, known_spec, load_images, own, pictures, store
+from vae_helpers.data import DataError, Images, fitting, folders, known_spec, load_images, own, pictures, store
 
 WAYS = {
     "separator": "no/such",
@@ -306,10 +306,11 @@ def test_pictures_are_turned_upright_by_their_exif_orientation(tmp_path, suffix)
 
 
 @pytest.mark.parametrize("damage", [b"", b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\xff\xff\xff\xff", b"nonsense", b"MM"])
-def test_damaged_exif_data_do_no_harm(tmp_path, damage):
+def test_damaged_exif_data_do_no_harm(tmp_path, damage, recwarn):
     for name in "ab":
         write(tmp_path / f"{name}.jpg", noise(8, 16), exif=b"Exif\0\0" + damage)
     assert load_images(tmp_path).shape == (8, 16)
+    assert not list(recwarn)
 
 
 def test_sixteen_bits_keep_their_ends(tmp_path):
@@ -339,6 +340,16 @@ def test_resizing_is_antialiased(tmp_path):
         write(tmp_path / f"{name}.png", stripes)
     found = load_images(tmp_path, size=(8, 8)).x_train[0]
     assert (found.float() - 127.5).abs().max() < 15  # every eighth pixel would be 0 or 255
+
+
+def test_any_size_is_reached_from_any_other():
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        old, new = generator.integers(1, 90, 2), tuple(map(int, generator.integers(1, 90, 2)))
+        level = int(generator.integers(0, 256))
+        found = fitting.fit_picture(Image.new("L", tuple(map(int, old)), level), new)
+        assert found.shape == (new[0] * new[1],)
+        assert set(found.tolist()) == {level}
 
 
 def test_a_size_of_its_own_changes_nothing(tmp_path):

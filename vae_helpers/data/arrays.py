@@ -34,7 +34,7 @@ class Stack:
     def __post_init__(self) -> None:
         if reason := unusable(self.array.shape, self.array.dtype):
             raise DataError(f"{self.what} {reason}. {WAY_OUT}")
-        if self.array.dtype == np.uint8 and len(self) and self._largest(probe=True) == self._largest(probe=False) == 1:
+        if self.array.dtype == np.uint8 and len(self) and self._largest(probe=True) == 1 == self._largest(probe=False):
             raise DataError(f"{self.what} holds only 0 and 1 as uint8, where 255 is white. Save it as bool. {WAY_OUT}")
 
     def __len__(self) -> int:

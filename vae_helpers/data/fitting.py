@@ -58,7 +58,8 @@ def fit_picture(image: Any, size: tuple[int, int]) -> np.ndarray:
         # the map from the old picture to the cut one, in one step: nothing is computed that is cut off
         left, top = (larger[0] - width) // 2, (larger[1] - height) // 2
         across, down = image.width / larger[0], image.height / larger[1]
-        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        right, bottom = min(image.width, (left + width) * across), min(image.height, (top + height) * down)
+        box = (left * across, top * down, right, bottom)
         image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
     pixels = np.asarray(image)
     return (pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)).reshape(-1)

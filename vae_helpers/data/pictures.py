@@ -178,10 +178,9 @@ def _opened(path: Path) -> Iterator[Any]:
 @contextlib.contextmanager
 def _pool() -> Iterator[Any]:
     """A map over several threads (Pillow decodes without Python's lock), its results in order."""
-    from PIL import Image
-
     with warnings.catch_warnings(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `MAX_PIXELS` is below it, and an error
+        # of large pictures (`MAX_PIXELS` is below Pillow's limit, and an error) and of damaged EXIF data
+        warnings.filterwarnings("ignore", module="PIL")
 
         def each(act: Any, items: Sequence[Any]) -> list[Any]:
             found: list[Any] = []
