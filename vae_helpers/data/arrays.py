@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -107,7 +106,7 @@ def load_npy(path: Path) -> Stack:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, OverflowError, MemoryError) as error:
+    except Exception as error:  # numpy raises many kinds for damaged heads, TokenError and SyntaxError among them
         raise DataError(f"{path} cannot be read as .npy ({_short(error)}). Save it again with numpy.save.") from None
     return Stack(array, str(path))
 
@@ -131,8 +130,7 @@ def load_npz(path: Path) -> tuple[Stack, Any, Stack | None, Any]:
                         heads[info.filename.removesuffix(".npy")] = _head(member)
             chosen = _choose(heads, path)
             found = [None if name is None else _member(archive, name, *heads[name], path) for name in chosen]
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, OverflowError, MemoryError,
-            NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except Exception as error:  # as in `load_npy`
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as .npz ({_short(error)}). Save it again with numpy.savez.") from None

@@ -179,7 +179,7 @@ def _pixels(path: Path) -> Tensor:
 def _read(path: Path) -> Tensor:
     try:
         pixels = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy raises many kinds for damaged heads
         raise DataError(f"{path} cannot be read ({error}). Delete it to have it made again.") from None
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (math.prod(SHAPE),) or not len(pixels):
         raise DataError(f"{path} holds {pixels.dtype} {pixels.shape}, expected uint8 (N, 12288). Delete it.")

@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 import zipfile
-import zlib
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -31,7 +30,7 @@ def stored(path: Path, *, name: str, source: str, grid: FactorGrid, shape: tuple
     """
     try:
         rows = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write, which torch wants
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy raises many kinds for damaged heads
         raise DataError(f"{path} cannot be read ({error}). Delete it to have it made again.") from None
     expected = (grid.n_images, math.prod(shape) // 8)
     if rows.shape != expected or rows.dtype != np.uint8:
@@ -79,13 +78,13 @@ def unpack(path: Path, target: Path, *, grid: FactorGrid, shape: tuple[int, int]
             if not target.exists():  # or another process has made it meanwhile
                 _unpack(path, partial, grid=grid, shape=shape)
                 os.replace(partial, target)
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError) as error:
-        reason = error.args[0] if isinstance(error, KeyError) else error
-        raise DataError(f"{path} is no archive of these images: {reason}. {way_out}") from None
     except OSError as error:
         raise DataError(
             f"{path} cannot be unpacked to {target}: {error}. Free some space, or set VAE_DATA to another folder."
         ) from None
+    except Exception as error:  # zipfile and numpy raise many kinds for damaged archives
+        reason = error.args[0] if isinstance(error, KeyError) else error
+        raise DataError(f"{path} is no archive of these images: {reason}. {way_out}") from None
 
 
 def _unpack(path: Path, partial: Path, *, grid: FactorGrid, shape: tuple[int, int]) -> None:
