@@ -86,7 +86,8 @@ def load_images(
     - Idx files, ``.gz`` too: a folder with train-images-idx3-ubyte and so on, or one file of images.
 
     Pictures are decoded once: their pixels are kept in the data root, in ``packed``, and mapped into memory from
-    then on, until a file of the folder changes. A process that was killed while decoding is gone on from.
+    then on, until a file of the folder changes. If decoding is cut short, the next call goes on from there. The
+    folder ``packed`` may be deleted at any time.
 
     Args:
         data: the name or the path.

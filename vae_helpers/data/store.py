@@ -1,4 +1,4 @@
-"""Pixels made once and kept in a file that is mapped into memory; a killed process is gone on from."""
+"""Pixels made once and kept in a file that is mapped into memory; where it was cut short, the next call goes on."""
 
 from __future__ import annotations
 
