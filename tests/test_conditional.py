@@ -133,13 +133,13 @@ def test_conv_features_read_channels_rows_and_columns_in_that_order():
     torch.testing.assert_close(found, torch.cat([torch.zeros(5, 12), expected], -1))
     with pytest.raises(ValueError, match=r"48 values.*\(5, 24\)"):
         net(x[:, :24])
-    with pytest.raises(ValueError, match="7x28 cannot be halved 1 times"):
-        ConvFeatures((1, 7, 28), channels=(3,))
+    with pytest.raises(ValueError, match="1x28 cannot be halved 1 times"):
+        ConvFeatures((1, 1, 28), channels=(3,))
 
 
 def test_the_crop_decoder_gives_the_upper_left_of_its_29_by_29_image_channel_by_channel():
     torch.manual_seed(0)
-    decoder, h = CropDecoder(6, channels=2, h_channels=3), torch.randn(4, 5, 6)
+    decoder, h = CropDecoder(6, n_params=2, h_channels=3), torch.randn(4, 5, 6)
     first, second = decoder.deconv[0], decoder.deconv[2]
     linear = decoder.stem[0]
     grid = torch.empty(20, 64, 12, 12)
@@ -362,7 +362,7 @@ TERMS = {
 }
 SAMPLES = {
     *("sample_accuracy_percent", "sample_frechet"),
-    *("label_probe_percent", "swap_label_percent", "swap_source_percent"),
+    *("label_probe_percent", "swap_label_percent", "swap_source_percent", "judge_accuracy_percent"),
 }
 GUIDED = {
     *("sample_accuracy_guided_2_percent", "sample_accuracy_guided_4_percent"),

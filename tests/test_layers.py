@@ -9,11 +9,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "vae_helpers"
 # every module may import from its own layer's entry list only
 ALLOWED = {
     "distributions": set(),
-    "priors": {"distributions"},
-    "likelihoods": {"distributions"},
+    "registry": set(),
+    "priors": {"distributions", "registry"},
+    "likelihoods": {"distributions", "registry"},
     "nets": set(),
     "models": {"nets", "priors", "likelihoods", "distributions"},
-    "objectives": {"models", "priors", "likelihoods", "distributions"},
+    "objectives": {"models", "priors", "likelihoods", "distributions", "registry"},
     "data": set(),
     "training": {"data", "models", "objectives", "distributions"},
     "evaluation": {"objectives", "models", "priors", "likelihoods", "distributions", "data"},
@@ -24,6 +25,7 @@ ALLOWED = {
     "plotting": set(),
     "explorer": {"plotting", "models", "evaluation", "priors", "data"},
     "doctor": {"data", "training"},
+    "library": {"experiments", "explorer", "data", "evaluation", "models", "priors", "training"},
     "__main__": {"experiments", "data", "training", "doctor"},
     "__init__": set(),
 }  # fmt: skip

@@ -225,7 +225,7 @@ class Pixels(nn.Module):
 @pytest.mark.parametrize("model", ["m2", "m1_m2"])
 def test_training_sees_fresh_binary_pixels_and_measuring_sees_their_mean(images, monkeypatch, model):
     m1 = VAE(Pixels(1e-9), nn.Identity(), Bernoulli(), StandardNormal(784))
-    monkeypatch.setattr(m2, "load_m1", lambda name: m1)
+    monkeypatch.setattr(m2, "load_m1", lambda name, x_dim: m1)
     view, x, n = m2.view_of(m2.M2Config(model=model), torch.device("cpu")), images.x_test[:1], 2000
     grey = x[0] / 255
     torch.testing.assert_close(view.measured(x)[0], grey)
@@ -238,7 +238,7 @@ def test_training_sees_fresh_binary_pixels_and_measuring_sees_their_mean(images,
 
 def test_features_of_an_m1_are_sampled_in_training_and_their_mean_is_measured(images, monkeypatch):
     m1 = VAE(Pixels(2.0), nn.Identity(), Bernoulli(), StandardNormal(784))
-    monkeypatch.setattr(m2, "load_m1", lambda name: m1)
+    monkeypatch.setattr(m2, "load_m1", lambda name, x_dim: m1)
     view, x = m2.view_of(m2.M2Config(model="m1_m2"), torch.device("cpu")), torch.zeros(2000, 784, dtype=torch.uint8)
     assert torch.equal(view.measured(x), torch.zeros(2000, 784))
     torch.manual_seed(0)
@@ -248,8 +248,8 @@ def test_features_of_an_m1_are_sampled_in_training_and_their_mean_is_measured(im
 
 
 @pytest.mark.parametrize("name", ["m1/frey", "m1/z2_autoencoder", "gaussians/vae"])
-def test_features_of_another_model_than_a_vae_of_digits_raise(images, name):
-    with pytest.raises(ValueError, match=f"m1='{name}' is no VAE of MNIST"):
+def test_features_of_another_model_than_a_vae_of_these_images_raise(images, name):
+    with pytest.raises(ValueError, match=f"m1='{name}' is no VAE of these images, 784 pixels each"):
         run(images, model="m1_svm", m1=name)
 
 
@@ -351,7 +351,7 @@ def test_validation_measures_on_held_out_training_digits(images):
 
 
 def test_without_images_mnist_is_loaded(images, monkeypatch):
-    monkeypatch.setattr(m2, "load_mnist", lambda: images)
+    monkeypatch.setattr(m2.M2Config, "load", lambda config: images)
     found = run(None, model="classifier", steps=2)
     assert found.data.startswith(images.source)
 

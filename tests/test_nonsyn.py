@@ -13,9 +13,9 @@ from vae_helpers import objectives
 from vae_helpers.data import FactorGrid, FactorImages, Images, load_dsprites
 from vae_helpers.evaluation import aggregate_posterior
 from vae_helpers.evaluation.disentanglement import factor_r2
-from vae_helpers.experiments import nonsyn, nonsyn_pictures
+from vae_helpers.evaluation.latents import measure_bound, rotation_share, sampled_r2
+from vae_helpers.experiments import Job, nonsyn, nonsyn_pictures
 from vae_helpers.experiments.nonsyn import NonSynConfig
-from vae_helpers.experiments.nonsyn_measures import measure_bound, rotation_share, sampled_r2
 from vae_helpers.objectives import descending_subset, greedy_subset, random_subset
 from vae_helpers.training import Budget, CheckpointError, FactorVAEStep, History, NonSynergisticStep, TensorBoard
 
@@ -214,7 +214,7 @@ def test_images_without_factors_are_measured_by_their_bound_alone(monkeypatch):
     assert run.model.likelihood.x_logvar.exp().item() == pytest.approx(0.1)
     assert "kl_latent_3" in run.metrics
     assert "mig" not in run.metrics
-    monkeypatch.setattr(nonsyn_pictures, "images_of", lambda data: images)
+    monkeypatch.setattr(NonSynConfig, "load", lambda config: images)
     drawn = nonsyn_pictures.picture(config)(run.model)
     assert drawn.shape == (5 * 65 - 1, 9 * 65 - 1, 3)
     first = images.x_test[0].view(3, 64, 64).permute(1, 2, 0) / 255
@@ -230,7 +230,7 @@ def test_portraits_have_factors():
 
 def test_factor_vae_draws_images_for_its_discriminator_too(monkeypatch):
     sizes = []
-    monkeypatch.setattr(nonsyn, "train", lambda *args, **kwargs: sizes.append(args[3].batch_size))
+    monkeypatch.setattr(Job, "train", lambda job, model, batches, *args, **kwargs: sizes.append(batches.batch_size))
     for method in ("vae", "factor_vae"):
         nonsyn.run(NonSynConfig(method=method, batch_size=8), seed=0, budget=Budget.SMOKE)
     assert sizes == [8, 16]
@@ -241,7 +241,6 @@ def test_factor_vae_draws_images_for_its_discriminator_too(monkeypatch):
     [
         ({"method": "gan"}, "unknown method 'gan'; choose one of nonsyn, masked"),
         ({"choice": "best"}, "unknown choice 'best'"),
-        ({"data": "mnist"}, "unknown data 'mnist'"),
         ({"z_dim": 1}, "z_dim must be at least 2"),
         ({"alpha": -1.0}, "alpha must be a finite number >= 0, got -1"),
         ({"omega": 1.5}, "omega must be above 0 and at most 1, got 1.5"),

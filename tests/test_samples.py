@@ -494,7 +494,7 @@ def tiny_images(n_train=120, n_test=30):
 
 
 def run_judge(folder=None, *, seed=0, resume=False, **settings):
-    config = judge.JudgeConfig(**({"channels": (4,), "h_dim": 16, "batch_size": 20} | settings))
+    config = judge.JudgeConfig(**({"filters": (4,), "h_dim": 16, "batch_size": 20} | settings))
     options = {"resume": resume, "checkpoint_every": 10, "progress": False}
     return judge.run(config, seed=seed, budget=Budget.SMOKE, images=tiny_images(), folder=folder, **options)
 
@@ -528,8 +528,8 @@ def test_the_same_seed_gives_the_same_judge_and_a_resumed_one_is_the_whole(tmp_p
 
 
 def test_a_judge_of_too_many_halvings_raises():
-    with pytest.raises(ValueError, match="28x28 cannot be halved 3 times"):
-        judge.build(judge.JudgeConfig(channels=(4, 4, 4)))
+    with pytest.raises(ValueError, match="28x28 cannot be halved 5 times"):
+        judge.build(judge.JudgeConfig(filters=(4,) * 5))
 
 
 def test_the_released_judge_reads_real_digits_and_gives_64_features(tmp_path, capsys):

@@ -21,7 +21,7 @@ from vae_helpers.experiments import STUDIES
 from vae_helpers.experiments import grid as grids
 from vae_helpers.experiments import sweep as sweeps
 from vae_helpers.experiments.gaussians import GaussiansConfig
-from vae_helpers.experiments.run import run_folder
+from vae_helpers.experiments.run import plain, run_folder
 from vae_helpers.training import Budget, CheckpointError
 
 STEPS = 20
@@ -136,7 +136,7 @@ def test_one_row_a_cell_in_the_order_of_the_grid(sweep, runs, tmp_path):
     expected = [(STEPS, b, h, s) for b in (2.0, 0.5) for h in ("4", "3x2") for s in (1, 0)]
     assert list(zip(table["steps"], table["beta"], table["h_dims"], table["seed"], strict=True)) == expected
     assert list(table.columns[:7]) == ["study", "steps", "beta", "h_dims", "seed", "budget", "status"]
-    assert list(table.columns[-7:]) == list(sweeps.LAST)
+    assert list(table.columns[-len(sweeps.LAST) :]) == list(sweeps.LAST)
     assert set(table["status"]) == {"finished"}
     assert set(table["error"]) == {""}
     assert table["folder"].is_unique
@@ -209,7 +209,7 @@ def test_a_worker_takes_a_run_that_was_finished_meanwhile(sweep, study_run):
     sweep({"beta": [0.5]})
     study_run(None)
     (cell,) = sweeps.cells("gaussians", {"beta": [0.5], "steps": [STEPS]}, seeds=[0], budget=Budget.SMOKE)
-    assert sweeps._run_cell(cell) == cell.finished()
+    assert sweeps._run_cell(cell.study, plain(cell.config), **where(cell)) == cell.finished()
 
 
 @pytest.mark.parametrize("left", ["checkpoint only", "record of a stopped run"])
@@ -234,7 +234,7 @@ def test_a_cell_that_was_cut_off_goes_on_from_its_checkpoint(sweep, left):
 RECORD_CHANGES = {
     "other setting": lambda record: record["config"].update(lr=0.5),
     "other steps": lambda record: record["config"].update(steps=10),
-    "setting missing": lambda record: record["config"].pop("beta"),
+    "setting missing that was not the default": lambda record: record["config"].pop("h_dims"),
     "setting unknown": lambda record: record["config"].update(new=1),
     "other seed": lambda record: record.update(seed=5),
     "other budget": lambda record: record.update(budget="full"),
@@ -256,14 +256,14 @@ def finished_record(tmp_path_factory):
 @pytest.fixture
 def cell(tmp_path):
     config = GaussiansConfig(steps=STEPS, h_dims=(4,))
-    return sweeps.Cell("gaussians", config, 0, Budget.SMOKE, tmp_path)
+    return sweeps.Cell("gaussians", config, 0, Budget.SMOKE, tmp_path, sweeps.facts_of(config.load()))
 
 
 def test_a_whole_record_with_these_settings_is_finished(cell, finished_record):
     assert cell.finished() is None
     (cell.folder / "run.json").write_text(finished_record)
     assert cell.finished() == json.loads(finished_record)
-    assert replace(cell, config=replace(cell.config, steps=0)).finished() is not None  # as many as the budget gave
+    assert replace(cell, config=replace(cell.config, steps=0)).finished() is None  # the budget gives 200
 
 
 @pytest.mark.parametrize("change", RECORD_CHANGES)
@@ -292,6 +292,10 @@ def test_a_folder_of_other_settings_is_a_failed_cell_that_says_so(sweep):
     assert (folder / "run.json").read_bytes() == before
 
 
+def where(cell):
+    return {"seed": cell.seed, "budget": cell.budget, "folder": cell.folder, "data": cell.data}
+
+
 # failures
 
 
@@ -299,7 +303,7 @@ def test_a_folder_of_other_settings_is_a_failed_cell_that_says_so(sweep):
 def test_a_cell_that_fails_leaves_the_others_alone(sweep, tmp_path, key, bad, good):
     table = sweep({key: [bad, good]}, seeds=[0, 1], out=tmp_path / "sweep.csv")
     assert list(table["status"]) == ["failed", "failed", "finished", "finished"]
-    assert list(table.columns[-7:]) == list(sweeps.LAST)
+    assert list(table.columns[-len(sweeps.LAST) :]) == list(sweeps.LAST)
     for error in table["error"][:2]:
         assert error.startswith("ValueError: ")
         assert key in error
@@ -490,7 +494,7 @@ def test_an_address_that_cannot_be_read(type_in, monkeypatch, address):
         (("gaussians", "--grid", "learned=perhaps"), ("'perhaps'", "learned", "bool")),
         (("gaussians", "--grid", "h_dims=300x"), ("'300x'", "h_dims", "int")),
         (("gaussians", "--grid", "model=vea"), ("'vea'", "model", "'vae'", "'autoencoder'")),
-        (("m1", "--grid", "likelihood=normal"), ("'normal'", "likelihood", "'gaussian_learned'")),
+        (("m1", "--grid", "likelihood=normal"), ("'normal'", "likelihood", "gaussian_learned")),
         (("gaussians", "--grid", "lr=--help"), ("'--help'", "lr", "float")),
         (("gaussians", "--seeds", "4..0"), ("'4..0'",)),
         (("gaussians", "--seeds", "a"), ("'a'", "0..4")),

@@ -18,12 +18,12 @@ from vae_helpers.training import Budget, CheckpointError, NonFiniteLossError, Te
 
 def list_studies() -> None:
     """List the studies and the released results."""
-    from vae_helpers.experiments import STUDIES
+    from vae_helpers.experiments import find_studies
     from vae_helpers.experiments.released import read_card, released_names
     from vae_helpers.experiments.tables import load_table, released_tables
 
     print("Studies (python -m vae_helpers train STUDY --help shows the settings):")
-    for name, study in STUDIES.items():
+    for name, study in find_studies().items():
         print(f"  {name:<12} {study.summary}")
     print("Released results (python -m vae_helpers show NAME):")
     for name in released_names():
@@ -35,12 +35,10 @@ def list_studies() -> None:
 
 def train(study_name: str, arguments: list[str]) -> None:
     """Train one study; its settings are typed flags."""
-    from vae_helpers.experiments import STUDIES
+    from vae_helpers.experiments import study_of
     from vae_helpers.experiments.run import run_folder
 
-    if study_name not in STUDIES:
-        raise ValueError(f"unknown study {study_name!r}; choose one of {', '.join(STUDIES)}")
-    study = STUDIES[study_name]
+    study = study_of(study_name)
     default_budget = Budget.current()
 
     def main(
@@ -68,7 +66,7 @@ def train(study_name: str, arguments: list[str]) -> None:
         """
         os.environ["VAE_BUDGET"] = str(budget)  # what setup reports
         setup(seed)
-        folder = out or run_folder(study_name, config, seed, budget)
+        folder = out or run_folder(study.name, config, seed, budget)
         print(f"run folder: {folder}")
         picture = study.picture(config) if tensorboard and study.picture else None
         watch = TensorBoard(tensorboard, picture=picture) if tensorboard else None
@@ -104,7 +102,7 @@ def sweep(
     """Train every combination of settings with every seed, as Dask tasks; finished runs are skipped.
 
     Args:
-        study: which (python -m vae_helpers list shows them).
+        study: which (python -m vae_helpers list shows them), or the path of a study's file.
         grid: settings and their values, key=a,b,c, one or more; a tuple is written 300x300.
         seeds: 0..4 (both ends included) or 0,2,5.
         budget: of each run; default VAE_BUDGET, else quick.
@@ -113,10 +111,11 @@ def sweep(
         out: the table, as CSV; default: STUDY/sweep.csv in runs/ (or VAE_RUNS).
     """
     from vae_helpers.experiments import grid as grids
+    from vae_helpers.experiments import study_of
     from vae_helpers.experiments import sweep as sweeps
 
     values = grids.parse_grid(study, grid)
-    path = out or Path(os.environ.get("VAE_RUNS", "runs")) / study / "sweep.csv"
+    path = out or Path(os.environ.get("VAE_RUNS", "runs")) / study_of(study).name / "sweep.csv"
     table = sweeps.sweep(
         study,
         values,
@@ -182,6 +181,7 @@ def release(
     note: str = "",
     weights: bool = True,
     curves: bool = False,
+    to: Path | None = None,
 ) -> None:
     """Make a released card and weights from finished runs that differ in their seed only, or release a sweep's table.
 
@@ -191,13 +191,14 @@ def release(
         note: a remark for readers.
         weights: release the weights of the lowest seed too (no matter for a table).
         curves: release what a table's runs evaluated along the way too (no matter for a card).
+        to: folder to release to; default: VAE_RELEASED, where it is found again, or the package's own in a checkout.
     """
     from vae_helpers.experiments import released, tables
 
     if len(folders) == 1 and folders[0].suffix == ".csv":
-        print(tables.release_table(name, folders[0], note=note, curves=curves))
+        print(tables.release_table(name, folders[0], note=note, curves=curves, to=to))
         return
-    print(released.release(name, folders, note=note, weights=weights))
+    print(released.release(name, folders, note=note, weights=weights, to=to))
 
 
 def data(

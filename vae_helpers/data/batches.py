@@ -10,6 +10,18 @@ import torch
 from torch import Tensor
 
 
+class Data(Protocol):
+    """What a study trains on: `Images`, `FactorImages` or `Points`."""
+
+    @property
+    def source(self) -> str:
+        """Where it came from, in words."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of its content, or of the formula that makes it."""
+
+
 class Stream(Protocol):
     """What `training.fit` draws from: a batch is an index tensor, and what `take` makes of it."""
 

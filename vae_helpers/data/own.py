@@ -6,12 +6,13 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vae_helpers.data.arrays import load_npy, load_npz
+from vae_helpers.data.arrays import Stack, load_npy, load_npz
 from vae_helpers.data.assembly import assemble
 from vae_helpers.data.celeba import load_celeba
 from vae_helpers.data.faces import load_frey, procedural_faces
@@ -137,6 +138,34 @@ def load_images(
         one = " (one picture is no data set)" if suffix in SUFFIXES else ""
         raise DataError(f"{path} is no file of images that can be read{one}. Give the path of {KINDS}.")
     return assemble(*parts, name=path.resolve().stem, files=files, **chosen)  # type: ignore[arg-type]
+
+
+def images_of_arrays(
+    x: Any, y: Any = None, *, name: str = "array", test_share: float = 0.1, split_seed: int = 0
+) -> Images:
+    """`Images` of arrays in memory, as if they were an .npz file.
+
+    Args:
+        x: (N, H, W), (N, H, W, 3) or (N, 3, H, W): uint8, bool, or floats from 0 to 1. y: labels (N,), or None.
+        name: of the set. test_share, split_seed: as `load_images`.
+
+    Raises:
+        DataError: for anything else, naming it.
+    """
+    check_options(None, None, test_share, split_seed)
+    labels = None if y is None else np.asarray(y)
+    return assemble(
+        Stack(np.asarray(x), name),
+        labels,
+        None,
+        None,
+        name=name,
+        files=[Path(name)],
+        size=None,
+        channels=None,
+        test_share=test_share,
+        split_seed=split_seed,
+    )
 
 
 def _looks_like_a_path(word: str) -> bool:

@@ -39,3 +39,10 @@ def _check_bytes(x: Tensor) -> None:
 
 
 PIXELS: dict[str, Callable[[Tensor], Tensor]] = {"dynamic": binarise, "grey": to_grey}
+
+
+def fixed_pixels(x: Tensor, pixels: str) -> Tensor:
+    """Test pixels: grey, or binarised once by seed 0 without touching the global random state; uint8 -> float."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return PIXELS[pixels](x)

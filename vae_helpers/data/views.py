@@ -13,7 +13,7 @@ from torch import Tensor
 
 def random_affine(
     x: Tensor,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     *,
     degrees: float = 15.0,
     scale: float = 0.15,
@@ -23,19 +23,19 @@ def random_affine(
     """Each image under an affine map of its own, drawn uniformly; what comes in from outside is 0.
 
     Args:
-        x: uint8 images, (B, H*W). shape: (H, W).
+        x: uint8 images, (B, D). shape: (H, W), or (C, H, W) of one map for all channels.
         degrees: rotation, up to so much either way. scale: factors from 1 - scale to 1 + scale, in x and y alike.
         shear: of x by y, up to so much either way. shift: pixels, up to so much either way, in x and in y.
 
     Returns:
-        uint8 (B, H*W), on the device of x.
+        uint8 (B, D), on the device of x.
 
     Raises:
         ValueError: if x is not uint8 of that shape, or a range is negative or a scale 1 or more.
     """
-    height, width = shape
-    if x.dtype != torch.uint8 or x.ndim != 2 or x.shape[1] != height * width:
-        raise ValueError(f"x must be uint8 of shape (B, {height * width}), got {x.dtype} of shape {tuple(x.shape)}")
+    height, width = shape[-2:]
+    if x.dtype != torch.uint8 or x.ndim != 2 or x.shape[1] != math.prod(shape):
+        raise ValueError(f"x must be uint8 of shape (B, {math.prod(shape)}), got {x.dtype} of shape {tuple(x.shape)}")
     if not all(value >= 0 for value in (degrees, scale, shear, shift)) or scale >= 1:
         raise ValueError(f"ranges must be >= 0 and scale < 1, got {degrees=}, {scale=}, {shear=}, {shift=}")
     turn, size, bend, right, down = (2 * torch.rand(5, len(x), device=x.device) - 1).unbind()
@@ -45,7 +45,7 @@ def random_affine(
     across = [cos, (bend * cos - sin) * tall, right * 2 * shift / width]
     along = [sin / tall, bend * sin + cos, down * 2 * shift / height]
     grid = F.affine_grid(torch.stack(across + along, 1).view(-1, 2, 3), [len(x), 1, height, width], align_corners=False)
-    moved = F.grid_sample(x.view(-1, 1, height, width).float(), grid, align_corners=False)
+    moved = F.grid_sample(x.reshape(len(x), -1, height, width).float(), grid, align_corners=False)
     return moved.flatten(1).round().to(torch.uint8)
 
 

@@ -9,10 +9,12 @@ from vae_helpers.evaluation.bounds import (
     conditional_importance_log_px,
     evaluate_terms,
     importance_log_px,
+    importance_metrics,
     quadrature_log_px,
+    term_means,
 )
 from vae_helpers.evaluation.classification import Accuracy, accuracy, class_probs, probe_accuracy
-from vae_helpers.evaluation.clustering import Clustering, clustering
+from vae_helpers.evaluation.clustering import Clustering, clustering, usage_entropy
 from vae_helpers.evaluation.collapse import AggregatePosterior, active_units, aggregate_posterior
 from vae_helpers.evaluation.correlation import KLTerms, gaussian_total_correlation, kl_terms
 from vae_helpers.evaluation.samples import conditional_samples, features_of, frechet_distance
@@ -36,7 +38,10 @@ __all__ = [
     "frechet_distance",
     "gaussian_total_correlation",
     "importance_log_px",
+    "importance_metrics",
     "kl_terms",
     "probe_accuracy",
     "quadrature_log_px",
+    "term_means",
+    "usage_entropy",
 ]

@@ -62,6 +62,18 @@ def evaluate_terms(
     return {name: Estimate.of(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 
+def term_means(
+    model: Any, x: Tensor | tuple[Tensor, ...], objective: Callable[[Any, Any], Terms], *, split: str = "test"
+) -> dict[str, float]:
+    """The means of `evaluate_terms` as metrics, ``SPLIT_TERM``; without the loss, whose weights are those of training.
+
+    Args:
+        model, x, objective: as there. split: what x is called.
+    """
+    terms = evaluate_terms(model, x, objective)
+    return {f"{split}_{name}": value.mean for name, value in terms.items() if name != "loss"}
+
+
 @dataclass(frozen=True)
 class ImportanceEstimate:
     r"""Importance-sampled log p(x) of each example.
@@ -153,6 +165,22 @@ def importance_log_px(
             groups = log_w.reshape(n_samples // m, m, -1)
             values[here] = (torch.logsumexp(groups, 1) - math.log(m)).mean(0)
     return ImportanceEstimate(log_px, ess, dict(zip(bounds, found, strict=True)), n_samples)
+
+
+def importance_metrics(model: VAE, x: Tensor, n_samples: int) -> dict[str, float]:
+    """Importance-sampled log p(x) and the IWAE bounds below it, as named metrics."""
+    bounds = [m for m in (1, 10, 100, 1000) if n_samples % m == 0 and m < n_samples]
+    result = importance_log_px(model, x, n_samples=n_samples, bounds=bounds)
+    name = "test_importance_log_px"
+    return {
+        **{f"test_iwae_{m}": values.mean().item() for m, values in result.iwae_bounds.items()},
+        name: result.mean.mean,
+        f"{name}_standard_error": result.mean.standard_error,
+        f"{name}_monte_carlo_error": result.monte_carlo_error,
+        f"{name}_median_ess": result.median_ess,
+        f"{name}_n_samples": n_samples,
+        f"{name}_n_images": len(x),
+    }
 
 
 def conditional_importance_log_px(

@@ -28,6 +28,23 @@ class Clustering:
     match: Tensor
 
 
+def usage_entropy(cluster: Tensor, *, n_clusters: int) -> float:
+    r"""Entropy of the shares of the clusters, :math:`-\sum_k \pi_k \log \pi_k`, nats, 0 to log K; needs no classes.
+
+    Args:
+        cluster: (N,) int64, 0 <= cluster < ``n_clusters``, N >= 1.
+
+    Raises:
+        ValueError: for no examples, or numbers out of range.
+    """
+    if cluster.ndim != 1 or not len(cluster) or cluster.min() < 0 or cluster.max() >= n_clusters:
+        raise ValueError(
+            f"clusters must be (N,) numbers in 0..{n_clusters - 1}, got {tuple(cluster.shape)} of {cluster}"
+        )
+    shares = cluster.bincount(minlength=n_clusters).double() / len(cluster)
+    return max(0.0, -torch.special.xlogy(shares, shares).sum().item())
+
+
 def clustering(cluster: Tensor, y: Tensor, *, n_clusters: int, n_classes: int = 10) -> Clustering:
     """Compare a clustering with the classes.
 
@@ -57,12 +74,11 @@ def clustering(cluster: Tensor, y: Tensor, *, n_clusters: int, n_classes: int = 
     rows, columns = linear_sum_assignment(-table.numpy())
     match = torch.full((n_clusters,), -1)
     match[rows] = torch.from_numpy(columns)
-    shares = table.sum(1) / len(y)
     return Clustering(
         accuracy_percent=100 * table[rows, columns].sum().item() / len(y),
         nmi=float(normalized_mutual_info_score(y.numpy(), cluster.numpy())),
         ari=float(adjusted_rand_score(y.numpy(), cluster.numpy())),
-        usage_entropy=max(0.0, -torch.special.xlogy(shares, shares).sum().item()),
+        usage_entropy=usage_entropy(cluster, n_clusters=n_clusters),
         table=table,
         match=match,
     )

@@ -48,9 +48,9 @@ class AggregatePosterior:
         Returns:
             (len(latents) * T, Z), row by row.
         """
-        rows = z.repeat(len(latents), len(values), 1)
-        for row, j in zip(rows, latents, strict=True):
-            row[:, j] = self.mean[j] + values.to(self.sd) * self.sd[j]
+        rows = z.detach().repeat(len(latents), len(values), 1)
+        for i, j in enumerate(latents):
+            rows[i, :, j] = self.mean[j] + values.to(self.sd) * self.sd[j]
         return rows.flatten(0, 1)
 
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 
 from vae_helpers import objectives
-from vae_helpers.data import Batches, GaussianMixture, LinearGaussian
-from vae_helpers.evaluation import evaluate_terms, importance_log_px, quadrature_log_px
-from vae_helpers.experiments.run import Keeping, Run, train
+from vae_helpers.data import Batches, GaussianMixture, LinearGaussian, Points
+from vae_helpers.evaluation import importance_log_px, quadrature_log_px, term_means
+from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.settings import Settings, Study
 from vae_helpers.likelihoods import Gaussian
 from vae_helpers.models import VAE, Autoencoder
 from vae_helpers.nets import MLP
 from vae_helpers.priors import StandardNormal
-from vae_helpers.training import Budget, pick_device
+from vae_helpers.training import GradientStep
 
 
-@dataclass(frozen=True)
-class GaussiansConfig:
+@dataclass(frozen=True, kw_only=True)
+class GaussiansConfig(Settings):
     """Settings of one run on data with a known density."""
+
+    STUDY: ClassVar = "gaussians"
+    STEPS: ClassVar = {"smoke": 200, "quick": 4000, "full": 20_000}
 
     data: Literal["two_clusters", "linear"] = "two_clusters"
     """two Gaussian clusters in 2-D, or 10-D data from a linear-Gaussian model with 3 latents"""
@@ -38,16 +41,15 @@ class GaussiansConfig:
     """learn one decoder variance"""
     beta: float = 1.0
     """weight of the KL in the loss"""
-    lr: float = 1e-3
-    """Adam's step size"""
     batch_size: int = 256
-    """points a step"""
+    """points per step"""
     steps: int = 0
     """optimiser steps; 0 takes the budget's: smoke 200, quick 4,000, full 20,000"""
-    bf16: bool = False
-    """matrix products in bfloat16"""
-    compiled: bool = False
-    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
+
+    def load(self) -> Points:
+        """5,000 points to train on and 5,000 others, the same for every seed."""
+        source = f"{self.data}, 5,000 train and 5,000 test points (made by a formula)"
+        return Points(source, sample(self, seed=0), sample(self, seed=1))
 
 
 def truth(config: GaussiansConfig) -> GaussianMixture | LinearGaussian:
@@ -70,38 +72,28 @@ def build(config: GaussiansConfig) -> VAE | Autoencoder:
     return VAE(encoder, decoder, likelihood, prior)
 
 
-def run(
-    config: GaussiansConfig,
-    *,
-    seed: int,
-    budget: Budget | None = None,
-    **keeping: Unpack[Keeping],
-) -> Run:
+def run(config: GaussiansConfig, *, images: Points | None = None, **given: Unpack[Given]) -> Run:
     """Train on 5,000 points and measure on 5,000 others.
 
     Args:
-        config: the settings. seed: of weights, order and noise (the data are the same for every seed).
-        budget: None for `Budget.current`. keeping: see `experiments.run.Keeping`.
+        config: the settings. images: points already made. given: see `experiments.run.Given`.
 
     Returns:
         a `Run` with metrics, nats per example: ``test_elbo_bound``, ``test_log_px``, ``test_kl``,
         ``test_model_log_px`` (quadrature for one latent, else 1,000 importance samples) and
         ``test_data_log_px`` (the exact log-density of the data, which no model can beat on average).
     """
-    budget = Budget.current() if budget is None else budget
-    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=200, quick=4000, full=20_000))
-    device = pick_device()
-    x_train, x_test = (sample(config, seed=s).to(device) for s in (0, 1))
-    torch.manual_seed(seed)
-    model = build(config).to(device)
+    job = prepare(config, images, given)
+    config = job.config
+    x_train, x_test = job.data.x_train.to(job.device), job.data.x_test.to(job.device)
+    model = job.build(build)
     objective: Any = objectives.reconstruction
     if config.model == "vae":
         objective = partial(objectives.elbo, beta=config.beta)
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(seed)
-        terms = evaluate_terms(model, x_test, objective)
-        metrics = {f"test_{name}": value.mean for name, value in terms.items() if name != "loss"}
+        torch.manual_seed(job.seed)
+        metrics = term_means(model, x_test, objective)
         metrics["test_data_log_px"] = truth(config).log_prob(x_test.cpu()).mean().item()
         if config.model == "vae":
             exact = model.z_dim == 1
@@ -111,18 +103,8 @@ def run(
             metrics["test_model_log_px"] = log_px.mean().item()
         return metrics
 
-    return train(
-        "gaussians",
-        config,
-        model,
-        Batches(x_train, batch_size=config.batch_size, seed=seed),
-        objective,
-        seed=seed,
-        budget=budget,
-        data=f"{config.data}, 5,000 train and 5,000 test points (made by a formula)",
-        measure=measure,
-        **keeping,
-    )
+    batches = Batches(x_train, **job.stream)
+    return job.train(model, batches, GradientStep(model, objective, **config.options), measure=measure)
 
 
 def sample(config: GaussiansConfig, *, seed: int, n: int = 5000) -> torch.Tensor:
@@ -131,3 +113,8 @@ def sample(config: GaussiansConfig, *, seed: int, n: int = 5000) -> torch.Tensor
     if isinstance(distribution, GaussianMixture):
         return distribution.sample(n // distribution.n_components, seed=seed)[0]
     return distribution.sample(n, seed=seed)
+
+
+STUDY = Study(
+    GaussiansConfig, "AE and VAE with a 1-D code on two Gaussians; linear-Gaussian VAEs (notebook 01)", build, run
+)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from vae_helpers import objectives
-from vae_helpers.data import PIXELS, Batches, Images, TwoViews, load_mnist, random_affine, to_grey, two_views
-from vae_helpers.evaluation import class_probs, clustering, evaluate_terms
+from vae_helpers.data import PIXELS, Batches, Images, TwoViews, fixed_pixels, random_affine, to_grey, two_views
+from vae_helpers.evaluation import class_probs, clustering, term_means, usage_entropy
 from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
 from vae_helpers.experiments import m1
-from vae_helpers.experiments.run import Keeping, Run, check_choices, checkpoint_file, train
-from vae_helpers.likelihoods import Bernoulli
+from vae_helpers.experiments.run import Given, Run, checkpoint_file, prepare
+from vae_helpers.experiments.settings import PixelSettings, Study
 from vae_helpers.models import GMVAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
 from vae_helpers.objectives import Terms
 from vae_helpers.priors import MixturePrior
-from vae_helpers.training import Budget, GradientStep, fit, pick_device
+from vae_helpers.training import Budget, GradientStep, fit
 from vae_helpers.training.checkpoint import check_usable
 from vae_helpers.training.updates import Objective
 
-X_DIM, N_CLASSES = 784, 10
 START_STEPS = {  # of the stages of `start_from_codes`
     Budget.SMOKE: {"vae": 15, "classifier": 15, "nets": 15},
     Budget.QUICK: {"vae": 1500, "classifier": 500, "nets": 500},
@@ -36,9 +36,12 @@ MIXTURE_STARTS = 5  # k-means starts of the mixture of codes, of which the likel
 MIXTURE_IMAGES = 20_000  # whose codes it is fitted to
 
 
-@dataclass(frozen=True)
-class GMVAEConfig:
+@dataclass(frozen=True, kw_only=True)
+class GMVAEConfig(PixelSettings):
     """Settings of one clustering run."""
+
+    STUDY: ClassVar = "gmvae"
+    STEPS: ClassVar = {"smoke": 15, "quick": 1500, "full": 10_000}
 
     n_components: int = 10
     """clusters K, the values of y"""
@@ -57,20 +60,8 @@ class GMVAEConfig:
     """what q(y | x) reads in training: the image that is explained, or the same moved and bent (data.random_affine)"""
     labels: Literal["all", "top"] = "all"
     """exact sum over y; or the most probable value and a sampled one of the rest (unbiased)"""
-    lr: float = 1e-3
-    """Adam's step size"""
-    decay: bool = False
-    """let the step size fall linearly to zero over the second half of the steps"""
-    batch_size: int = 100
-    """images a step"""
     steps: int = 0
     """optimiser steps; 0 takes the budget's: smoke 15, quick 1,500, full 10,000"""
-    validation: int = 0
-    """training images held out and measured in the place of the test set: for choosing settings"""
-    bf16: bool = False
-    """matrix products in bfloat16"""
-    compiled: bool = False
-    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
 
 
 def build(config: GMVAEConfig) -> GMVAE:
@@ -79,27 +70,20 @@ def build(config: GMVAEConfig) -> GMVAE:
     Raises:
         ValueError: for a width, count or activation out of range (from the parts).
     """
-    k, z_dim = config.n_components, config.z_dim
+    k, z_dim, x_dim, p_x = config.n_components, config.z_dim, math.prod(config.shape), config.p_x()
     mlp = partial(MLP, h_dims=config.h_dims, activation=config.activation)
     scales = [1.0, config.label_scale]
-    encoder = JointMLP([X_DIM, k], config.h_dims, 2 * z_dim, activation=config.activation, scales=scales)
+    encoder = JointMLP([x_dim, k], config.h_dims, 2 * z_dim, activation=config.activation, scales=scales)
     prior = MixturePrior.random(k, z_dim)
-    return GMVAE(mlp(X_DIM, out_dim=k), encoder, mlp(z_dim, out_dim=X_DIM), Bernoulli(), prior)
+    return GMVAE(mlp(x_dim, out_dim=k), encoder, mlp(z_dim, out_dim=x_dim * p_x.n_params), p_x, prior)
 
 
-def run(
-    config: GMVAEConfig,
-    *,
-    seed: int,
-    budget: Budget | None = None,
-    images: Images | None = None,
-    **keeping: Unpack[Keeping],
-) -> Run:
+def run(config: GMVAEConfig, *, images: Images | None = None, **given: Unpack[Given]) -> Run:
     """Train without labels and compare the clusters of the test set with its classes.
 
     Args:
-        config: the settings. seed: of weights, order and noise. budget: None for `Budget.current`.
-        images: data already loaded; None loads MNIST. keeping: see `experiments.run.Keeping`.
+        config: the settings. images: data already loaded; None loads what the config names.
+        given: see `experiments.run.Given`.
 
     Returns:
         a `Run` with metrics ``test_accuracy_percent`` (Hungarian matching), ``test_nmi``, ``test_ari``,
@@ -112,51 +96,45 @@ def run(
         ValueError: for settings out of range. CheckpointError: as `training.fit`, before a start from codes.
         KeyboardInterrupt: at Ctrl-C during a start from codes, which keeps nothing.
     """
-    check_choices(config)
     if config.n_components < 2:
         raise ValueError(f"clusters need n_components of at least 2, got {config.n_components}")
-    budget = Budget.current() if budget is None else budget
-    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=15, quick=1500, full=10_000))
-    images = load_mnist() if images is None else images
-    images = images.validation(config.validation) if config.validation else images
-    if (folder := keeping.get("folder")) is not None:
-        check_usable(checkpoint_file(folder), resume=keeping.get("resume", False))
-    device = pick_device()
-    torch.manual_seed(seed)
-    model = build(config).to(device)
-    n_test = 200 if budget is Budget.SMOKE else len(images.x_test)
+    job = prepare(config, images, given)
+    config, images, device = job.config, job.data, job.device
+    if (folder := given.get("folder")) is not None:
+        check_usable(checkpoint_file(folder), resume=given.get("resume", False))
+    model = job.build(build)
+    n_test = 200 if job.budget is Budget.SMOKE else len(images.x_test)
     x_test, y_test = images.x_test[:n_test], images.y_test[:n_test]
-    fixed, grey = m1.fixed_pixels(x_test, "dynamic").to(device), to_grey(x_test).to(device)
+    fixed, grey = fixed_pixels(x_test, config.pixels).to(device), to_grey(x_test).to(device)
+
+    def compared(cluster: Tensor) -> dict[str, float]:
+        if not len(y_test):
+            return {"usage_entropy": usage_entropy(cluster, n_clusters=config.n_components)}
+        found = clustering(cluster, y_test, n_clusters=config.n_components, n_classes=images.n_classes)
+        return {name: getattr(found, name) for name in ("accuracy_percent", "nmi", "ari", "usage_entropy")}
 
     def agreement(model: Any) -> dict[str, float]:
-        cluster = class_probs(model, grey).argmax(-1)
-        found = clustering(cluster, y_test, n_clusters=config.n_components, n_classes=N_CLASSES)
-        return {f"test_{name}": getattr(found, name) for name in ("accuracy_percent", "nmi", "ari", "usage_entropy")}
+        return {f"test_{name}": value for name, value in compared(class_probs(model, grey).argmax(-1)).items()}
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(seed)
-        terms = evaluate_terms(model, fixed, objectives.unlabelled)
-        bounds = {f"test_{name}": value.mean for name, value in terms.items() if name != "loss"}
+        torch.manual_seed(job.seed)
+        bounds = term_means(model, fixed, objectives.unlabelled)
         return {**agreement(model), **bounds, **stages}
 
     stages: dict[str, float] = {}
     if config.start == "codes":
-        progress = keeping.get("progress", True)
-        for stage, cluster_of in start_from_codes(model, config, images, seed=seed, budget=budget, progress=progress):
-            found = clustering(cluster_of(grey), y_test, n_clusters=config.n_components, n_classes=N_CLASSES)
-            stages[f"start_{stage}_accuracy_percent"] = found.accuracy_percent
-    return train(
-        "gmvae",
-        config,
+        for stage, cluster_of in start_from_codes(
+            model, config, images, seed=job.seed, budget=job.budget, progress=given.get("progress", True)
+        ):
+            if "accuracy_percent" in (found := compared(cluster_of(grey))):
+                stages[f"start_{stage}_accuracy_percent"] = found["accuracy_percent"]
+    return job.train(
         model,
-        batches(config, images, seed=seed, device=device),
-        update=update_for(config, model),
-        seed=seed,
-        budget=budget,
-        data=f"{images.source}; dynamic binarisation, clusters of grey levels",
+        batches(config, images, seed=job.seed, device=device),
+        update_for(config, model),
         measure=measure,
         evaluate=agreement,
-        **keeping,
+        pixels=f"{config.pixels_in_words}, clusters of grey levels",
     )
 
 
@@ -185,9 +163,10 @@ def start_from_codes(
     device = next(model.parameters()).device
     steps = START_STEPS[budget]
     options: dict[str, Any] = {"batch_size": config.batch_size, "seed": seed, "device": device}
-    vae = m1.build(m1.M1Config(z_dim=config.z_dim)).to(device)
+    inherited = {field.name: getattr(config, field.name) for field in dataclasses.fields(PixelSettings)}
+    vae = m1.build(m1.M1Config(**inherited, z_dim=config.z_dim)).to(device)
     stage = partial(_stage, progress=progress)
-    plain = Batches(images.x_train, transform=PIXELS["dynamic"], **options)
+    plain = Batches(images.x_train, transform=PIXELS[config.pixels], **options)
     stage(vae, plain, objectives.elbo, steps=steps["vae"], bf16=config.bf16, title="VAE")
     with torch.inference_mode():
         codes = torch.cat([vae.encode(to_grey(chunk.to(device)))[0] for chunk in images.x_train.split(5000)])
@@ -202,7 +181,7 @@ def start_from_codes(
 
     yield "codes", cluster_of_codes
     taught = torch.from_numpy(mixture.predict_proba(codes.numpy())).float()
-    moved = TaughtBatches(images.x_train, taught, transform=_moved(images), **options)
+    moved = TaughtBatches(images.x_train, taught, transform=_moved(config), **options)
     stage(model, moved, imitation, steps=steps["classifier"], bf16=config.bf16, title="classifier")
     yield "classifier", lambda x: class_probs(model, x).argmax(-1)
     model.net.requires_grad_(False)
@@ -235,16 +214,15 @@ def imitation(model: Classifier, batch: tuple[Tensor, Tensor]) -> Terms:
     return {"loss": -(y_probs * model.classify(x).log_softmax(-1)).sum(-1)}
 
 
-def _moved(images: Images) -> Callable[[Tensor], Tensor]:
-    height, width = images.shape
-    return lambda x: PIXELS["dynamic"](random_affine(x, (height, width)))
+def _moved(config: GMVAEConfig) -> Callable[[Tensor], Tensor]:
+    return lambda x: PIXELS[config.pixels](random_affine(x, config.shape))
 
 
 def batches(config: GMVAEConfig, images: Images, *, seed: int, device: torch.device) -> Batches:
     """Binarised images, each twice if the views differ."""
-    transform: Any = PIXELS["dynamic"]
+    transform: Any = PIXELS[config.pixels]
     if config.views == "moved":
-        transform = two_views(transform, _moved(images))
+        transform = two_views(transform, _moved(config))
     return Batches(images.x_train, batch_size=config.batch_size, seed=seed, transform=transform, device=device)
 
 
@@ -256,11 +234,7 @@ def update_for(config: GMVAEConfig, model: GMVAE) -> GradientStep:
         x, view = batch if isinstance(batch, TwoViews) else (batch, None)
         return bound(model, x, view=view)
 
-    return GradientStep(
-        model,
-        objective,
-        lr=config.lr,
-        bf16=config.bf16,
-        compiled=config.compiled,
-        decay_steps=config.steps if config.decay else 0,
-    )
+    return GradientStep(model, objective, **config.options)
+
+
+STUDY = Study(GMVAEConfig, "clusters of images without labels (notebook 06)", build, run)

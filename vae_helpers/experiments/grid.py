@@ -51,11 +51,9 @@ def study_defaults(study: str, keys: Iterable[str]) -> Any:
     Raises:
         ValueError: for an unknown study or one without a setting of these keys.
     """
-    from vae_helpers.experiments import STUDIES
+    from vae_helpers.experiments import study_of
 
-    if study not in STUDIES:
-        raise ValueError(f"unknown study {study!r}; choose one of {', '.join(STUDIES)}")
-    defaults = STUDIES[study].config()
+    defaults = study_of(study).config()
     known = [field.name for field in dataclasses.fields(defaults)]
     for key in keys:
         if key not in known:
@@ -68,12 +66,14 @@ def _typed(study: str, key: str, text: str) -> Any:
 
     defaults = study_defaults(study, [key])
     kind = type(getattr(defaults, key))
+    hint = typing.get_type_hints(type(defaults))[key]
+    if hint is str:  # any text; names are checked by the settings themselves
+        return getattr(dataclasses.replace(defaults, **{key: text}), key)
     words = {bool: [text.capitalize()], tuple: [] if text == "()" else text.split("x")}.get(kind, [text])
     arguments, options = [f"--{key.replace('_', '-')}", *words], (tyro.conf.FlagConversionOff,)
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             return getattr(tyro.cli(type(defaults), args=arguments, config=options), key)
     except SystemExit:
-        hint = typing.get_type_hints(type(defaults))[key]
         expected = hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing.")
         raise ValueError(f"--grid {key}={text}: {text!r} is no value of {key}, which is {expected}") from None

@@ -2,81 +2,60 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
 
 from vae_helpers import objectives
-from vae_helpers.data import IMAGE_SETS, PIXELS, Batches, Images, to_grey
-from vae_helpers.evaluation import active_units, evaluate_terms, importance_log_px
-from vae_helpers.experiments.run import Keeping, Run, check_choices, train
-from vae_helpers.likelihoods import LikelihoodName, choose_likelihood
+from vae_helpers.data import PIXELS, Batches, Images, fixed_pixels, to_grey
+from vae_helpers.evaluation import active_units, evaluate_terms, importance_metrics, term_means
+from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.settings import PixelSettings, Study
 from vae_helpers.models import VAE, Autoencoder
 from vae_helpers.nets import MLP
-from vae_helpers.priors import MixturePrior, Prior, StandardNormal, VampPrior
-from vae_helpers.training import Budget, GradientStep, pick_device
+from vae_helpers.objectives import choose_objective
+from vae_helpers.priors import MixturePrior, Prior, VampPrior, choose_prior
+from vae_helpers.training import Budget, GradientStep
 
 
-@dataclass(frozen=True)
-class M1Config:
+@dataclass(frozen=True, kw_only=True)
+class M1Config(PixelSettings):
     """Settings of one M1 run."""
 
-    data: Literal["mnist", "frey", "drawn-faces"] = "mnist"
-    """which images"""
-    pixels: Literal["dynamic", "grey"] = "dynamic"
-    """dynamic binarisation, or grey levels in [0, 1]"""
+    STUDY: ClassVar = "m1"
+    STEPS: ClassVar = {"smoke": 60, "quick": 3000, "full": 20_000}
+    NAMES: ClassVar = {"prior": ("standard", "mixture", "mean_of_logs", "vamp"), "bound": ("elbo", "iwae", "dreg")}
+
     model: Literal["vae", "autoencoder"] = "vae"
     """a VAE, or the deterministic autoencoder of the same nets"""
-    likelihood: LikelihoodName = "bernoulli"
-    """p(x | z)"""
-    x_var: float = 0.05
-    """decoder variance of ``gaussian``, starting value of ``gaussian_learned``; squared pixel units"""
-    min_x_var: float = 0.0
-    """floor of the variance of ``gaussian_per_pixel``; squared pixel units"""
     z_dim: int = 20
     """latent dimensions"""
     h_dims: tuple[int, ...] = (300, 300)
     """hidden layers of the encoder; the decoder mirrors them"""
     activation: str = "elu"
     """elu, relu, softplus or tanh"""
-    prior: Literal["standard", "mixture", "mean_of_logs", "vamp"] = "standard"
-    """N(0, I); a mixture of trained Gaussians; the same with its log-densities averaged, which is a mistake (shown in
-    notebook 06); the VampPrior"""
+    prior: str = "standard"
+    """standard, N(0, I); mixture, of trained Gaussians; mean_of_logs, the same with its log-densities averaged, which
+    is a mistake (shown in notebook 06); vamp, the VampPrior; or one of your own (docs/extend.md)"""
     n_components: int = 500
     """of the mixtures and the VampPrior"""
     learn_weights: bool = False
     """train the mixture's weights; else 1/K each"""
-    bound: Literal["elbo", "iwae", "dreg"] = "elbo"
-    """what is trained: the ELBO; the importance-weighted bound; the same with doubly reparameterised gradients"""
+    bound: str = "elbo"
+    """what is trained: elbo; iwae, the importance-weighted bound; dreg, the same with doubly reparameterised gradients;
+    or an objective of your own (docs/extend.md)"""
     n_samples: int = 5
     """samples of the importance-weighted bound in training"""
     beta: float = 1.0
     """weight of the KL in the loss of ``elbo``"""
-    lr: float = 1e-3
-    """Adam's step size"""
-    decay: bool = False
-    """let the step size fall linearly to zero over the second half of the steps"""
-    batch_size: int = 100
-    """images a step"""
     eval_samples: int = 0
     """samples of the importance-sampled log p(x); 0 takes the budget's: smoke 10, quick 200, full 1,000"""
-    validation: int = 0
-    """training images held out and measured in the place of the test set: for choosing settings"""
     steps: int = 0
     """optimiser steps; 0 takes the budget's: smoke 60, quick 3,000, full 20,000"""
-    bf16: bool = False
-    """matrix products in bfloat16"""
-    compiled: bool = False
-    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
-
-
-def load(config: M1Config) -> Images:
-    """The images a configuration names."""
-    return IMAGE_SETS[config.data]()
 
 
 def build(config: M1Config) -> VAE | Autoencoder:
@@ -86,9 +65,7 @@ def build(config: M1Config) -> VAE | Autoencoder:
         ValueError: for a width, variance, count or activation out of range (from the parts), or an autoencoder with a
             prior or a bound of its own.
     """
-    check_choices(config)
-    likelihood = choose_likelihood(config.likelihood, x_var=config.x_var, min_x_var=config.min_x_var)
-    x_dim = 784 if config.data == "mnist" else 560
+    likelihood, x_dim = config.p_x(), math.prod(config.shape)
     code_dim = 2 * config.z_dim if config.model == "vae" else config.z_dim
     encoder = MLP(x_dim, config.h_dims, code_dim, activation=config.activation)
     decoder = MLP(config.z_dim, config.h_dims[::-1], x_dim * likelihood.n_params, activation=config.activation)
@@ -121,8 +98,8 @@ class MeanOfLogs(MixturePrior):
 
 def _prior(config: M1Config, encoder: MLP) -> Prior:
     k, z_dim, learned = config.n_components, config.z_dim, config.learn_weights
-    if config.prior == "standard":
-        return StandardNormal(z_dim)
+    if config.prior not in ("mixture", "mean_of_logs", "vamp"):
+        return choose_prior(config.prior, z_dim=z_dim)
     if config.prior == "vamp":
         if k < 1:
             raise ValueError(f"a VampPrior needs at least one component, got n_components={k}")
@@ -131,22 +108,14 @@ def _prior(config: M1Config, encoder: MLP) -> Prior:
     return kind.random(k, z_dim, learn_weights=learned)
 
 
-def run(
-    config: M1Config,
-    *,
-    seed: int,
-    budget: Budget | None = None,
-    images: Images | None = None,
-    **keeping: Unpack[Keeping],
-) -> Run:
+def run(config: M1Config, *, images: Images | None = None, **given: Unpack[Given]) -> Run:
     """Train one model and measure it on the test set.
 
     A VampPrior's pseudo-inputs start as training images drawn by the seed.
 
     Args:
-        config: the settings. seed: of weights, order and noise. budget: None for `Budget.current`.
-        images: data already loaded; None loads what the config names.
-        keeping: see `experiments.run.Keeping`.
+        config: the settings. images: data already loaded; None loads what the config names.
+        given: see `experiments.run.Given`.
 
     Returns:
         a `Run` with metrics, nats per example, maximised: ``test_elbo_bound``, ``test_log_px`` (the
@@ -160,81 +129,48 @@ def run(
     """
     if config.eval_samples < 0:
         raise ValueError(f"eval_samples must be at least 1, or 0 for the budget's, got {config.eval_samples}")
-    budget = Budget.current() if budget is None else budget
-    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=60, quick=3000, full=20_000))
-    images = load(config) if images is None else images
-    images = images.validation(config.validation) if config.validation else images
-    device = pick_device()
-    torch.manual_seed(seed)
-    model = build(config)
+    job = prepare(config, images, given)
+    config, images, device = job.config, job.data, job.device
+    model = job.build(build)
     if isinstance(model, VAE) and isinstance(model.prior, VampPrior):
         start_at_images(model.prior, images.x_train)
-    model = model.to(device)
-    batches = Batches(
-        images.x_train, batch_size=config.batch_size, seed=seed, transform=PIXELS[config.pixels], device=device
-    )
+    batches = Batches(images.x_train, transform=PIXELS[config.pixels], **job.stream)
     measured = objectives.elbo if config.model == "vae" else objectives.reconstruction
     x_test, x_train = (fixed_pixels(x, config.pixels).to(device) for x in (images.x_test, images.x_train))
-    if budget is Budget.SMOKE:
+    if job.budget is Budget.SMOKE:
         x_test, x_train = x_test[:200], x_train[:200]
 
-    x_curve = x_test[: budget.pick(smoke=200, quick=2000, full=10_000)]
+    x_curve = x_test[: job.pick(200, 2000, 10_000)]
 
     def evaluate(model: Any) -> dict[str, float]:
         return {f"test_{name}": value.mean for name, value in evaluate_terms(model, x_curve, measured).items()}
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(seed)
-        metrics = {
-            f"{split}_{name}": value.mean
-            for split, x in (("test", x_test), ("train", x_train))
-            for name, value in evaluate_terms(model, x, measured).items()
-            if name != "loss"
-        }
+        torch.manual_seed(job.seed)
+        metrics = term_means(model, x_test, measured) | term_means(model, x_train, measured, split="train")
         metrics["active_units"] = active_units(model, x_test)
         if config.prior == "mean_of_logs":
-            torch.manual_seed(seed)  # the draws of test_elbo_bound, which this one exceeds then
+            torch.manual_seed(job.seed)  # the draws of test_elbo_bound, which this one exceeds then
             mended = VAE(model.encoder, model.decoder, model.likelihood, model.prior.mended()).eval()
             metrics["test_mended_elbo_bound"] = evaluate_terms(mended, x_test, objectives.elbo)["elbo_bound"].mean
         if config.model == "vae":
-            n_samples = config.eval_samples or budget.pick(smoke=10, quick=200, full=1000)
-            metrics.update(
-                importance_metrics(model, x_test[: budget.pick(smoke=50, quick=1000, full=10_000)], n_samples)
-            )
+            n_samples = config.eval_samples or job.pick(10, 200, 1000)
+            metrics |= importance_metrics(model, x_test[: job.pick(50, 1000, 10_000)], n_samples)
         return metrics
 
-    return train(
-        "m1",
-        config,
-        model,
-        batches,
-        update=GradientStep(
-            model,
-            objective_of(config),
-            lr=config.lr,
-            bf16=config.bf16,
-            compiled=config.compiled,
-            decay_steps=config.steps if config.decay else 0,
-        ),
-        seed=seed,
-        budget=budget,
-        data=f"{images.source}; {PIXELS_IN_WORDS[config.pixels]}",
-        measure=measure,
-        evaluate=evaluate,
-        **keeping,
-    )
-
-
-PIXELS_IN_WORDS = {"dynamic": "dynamic binarisation, test set binarised once by seed 0", "grey": "grey levels"}
+    update = GradientStep(model, objective_of(config), **config.options)
+    once = ", test set binarised once by seed 0" if config.pixels == "dynamic" else ""
+    words = f"{config.pixels_in_words}{once}"
+    return job.train(model, batches, update, measure=measure, evaluate=evaluate, pixels=words)
 
 
 def objective_of(config: M1Config) -> Any:
     """The objective a configuration trains."""
     if config.model == "autoencoder":
         return objectives.reconstruction
-    if config.bound == "elbo":
-        return partial(objectives.elbo, beta=config.beta)
-    return partial({"iwae": objectives.iwae, "dreg": objectives.dreg}[config.bound], n_samples=config.n_samples)
+    iwae, dreg = (partial(bound, n_samples=config.n_samples) for bound in (objectives.iwae, objectives.dreg))
+    made = {"elbo": partial(objectives.elbo, beta=config.beta), "iwae": iwae, "dreg": dreg}
+    return made.get(config.bound) or choose_objective(config.bound)
 
 
 def start_at_images(prior: VampPrior, x: Tensor) -> None:
@@ -251,24 +187,9 @@ def start_at_images(prior: VampPrior, x: Tensor) -> None:
         prior.pseudo_inputs.copy_(to_grey(x[torch.randperm(len(x))[: prior.n_components]]))
 
 
-def fixed_pixels(x: Tensor, pixels: str) -> Tensor:
-    """Test pixels: grey, or binarised once by seed 0 without touching the global random state; uint8 -> float."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return PIXELS[pixels](x)
-
-
-def importance_metrics(model: VAE, x: Tensor, n_samples: int) -> dict[str, float]:
-    """Importance-sampled log p(x) and the IWAE bounds below it, as named metrics."""
-    bounds = [m for m in (1, 10, 100, 1000) if n_samples % m == 0 and m < n_samples]
-    result = importance_log_px(model, x, n_samples=n_samples, bounds=bounds)
-    name = "test_importance_log_px"
-    return {
-        **{f"test_iwae_{m}": values.mean().item() for m, values in result.iwae_bounds.items()},
-        name: result.mean.mean,
-        f"{name}_standard_error": result.mean.standard_error,
-        f"{name}_monte_carlo_error": result.monte_carlo_error,
-        f"{name}_median_ess": result.median_ess,
-        f"{name}_n_samples": n_samples,
-        f"{name}_n_images": len(x),
-    }
+STUDY = Study(
+    M1Config,
+    "AE and VAE on MNIST, small faces or your own images: likelihoods, priors, bounds (notebooks 02, 06)",
+    build,
+    run,
+)

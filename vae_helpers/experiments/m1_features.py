@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,17 +12,15 @@ from torch import Tensor
 from vae_helpers.data import PIXELS, to_grey
 from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation import Accuracy
-from vae_helpers.experiments.run import Run
+from vae_helpers.experiments.run import Job, Run
 from vae_helpers.models import VAE
-from vae_helpers.training import Budget, History
+from vae_helpers.training import History
 from vae_helpers.training.budget import describe_device
-
-X_DIM = 784
 
 
 @dataclass(frozen=True)
 class View:
-    """What a method sees of uint8 pixels (B, 784): pixels or the features of an M1.
+    """What a method sees of uint8 pixels (B, D): pixels or the features of an M1.
 
     Args:
         trained: for training, with fresh binarisation (and a fresh sample of the features).
@@ -35,9 +31,9 @@ class View:
     measured: Callable[[Tensor], Tensor]
 
     @classmethod
-    def of_pixels(cls) -> View:
-        """The pixels themselves, (B, 784)."""
-        return cls(PIXELS["dynamic"], to_grey)
+    def of_pixels(cls, pixels: str = "dynamic") -> View:
+        """The pixels themselves, (B, D): binarised anew, or grey levels."""
+        return cls(PIXELS[pixels], to_grey)
 
     @classmethod
     def of_features(cls, m1: VAE) -> View:
@@ -53,36 +49,30 @@ class View:
         return cls(trained, measured)
 
 
-def load_m1(name: str) -> VAE:
-    """The released M1 whose features are used.
+def load_m1(name: str, x_dim: int) -> VAE:
+    """The M1 whose features are used: a released name, or a run folder.
 
     Raises:
-        KeyError: for an unknown name. ValueError: for a released result that is no VAE of MNIST, or has no weights.
+        KeyError: for an unknown name. ValueError: for one that is no VAE of images of ``x_dim`` pixels, or has no
+            weights.
     """
-    from vae_helpers.experiments.released import load_released
+    from vae_helpers.experiments.released import load_any
 
-    model = load_released(name).model
-    if not isinstance(model, VAE) or not model.encoder.in_dim == X_DIM:
-        raise ValueError(f"m1={name!r} is no VAE of MNIST digits with released weights")
+    model = load_any(name).model
+    if not isinstance(model, VAE) or model.encoder.in_dim != x_dim:
+        raise ValueError(
+            f"m1={name!r} is no VAE of these images, {x_dim} pixels each, with weights; "
+            "train one (python -m vae_helpers train m1 --data ...) and give its run folder"
+        )
     return model
 
 
-def run_svm(
-    config: Any,
-    view: View,
-    labelled: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    *,
-    seed: int,
-    budget: Budget,
-    data: str,
-    folder: Path | None,
-) -> Run:
+def run_svm(job: Job, view: View, labelled: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], pixels: str) -> Run:
     """Fit a support vector machine to labelled images; C is chosen by cross-validation on them alone.
 
     Args:
-        config: an `m2.M2Config`, whose ``svm_kernel`` is used. view: of the images. labelled, test: uint8 pixels
-            (N, 784) and classes (N,). seed, budget, data: go into the record. folder: where it is kept, or None.
+        job: of an `m2.M2Config`, whose ``svm_kernel`` is used. view: of the images. labelled, test: uint8 pixels (N, D)
+            and classes (N,). pixels: what was made of them, in words.
 
     Returns:
         a `Run` of study ``m2``.
@@ -94,7 +84,7 @@ def run_svm(
     with torch.inference_mode():
         features = [view.measured(x).cpu().numpy() for x in (labelled[0], test[0])]
     y_labelled, y_test = (y.cpu().numpy() for y in (labelled[1], test[1]))
-    model = GridSearchCV(SVC(kernel=config.svm_kernel), {"C": [0.1, 1.0, 10.0, 100.0]}, cv=5)
+    model = GridSearchCV(SVC(kernel=job.config.svm_kernel), {"C": [0.1, 1.0, 10.0, 100.0]}, cv=5)
     model.fit(features[0], y_labelled)
     seconds = time.perf_counter() - began
     found = Accuracy.of(torch.from_numpy(model.predict(features[1]) == y_test))
@@ -104,8 +94,5 @@ def run_svm(
         "labelled_accuracy_percent": 100 * float((model.predict(features[0]) == y_labelled).mean()),
         "svm_C": float(model.best_params_["C"]),
     }
-    hardware = describe_device(torch.device("cpu"))
-    run = Run("m2", config, seed, budget, data, hardware, seconds, 0, metrics, model, History())
-    if folder is not None:
-        run.save(folder)
-    return run
+    hardware, data = describe_device(torch.device("cpu")), f"{job.data.source}; {pixels}"
+    return job.finished(0, metrics, model, History(), data=data, hardware=hardware, seconds=seconds)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -21,20 +21,19 @@ from vae_helpers.data import (
     Stream,
     TwoStreams,
     draw_label_split,
+    fixed_pixels,
     load_label_split,
-    load_mnist,
 )
 from vae_helpers.evaluation import accuracy, evaluate_terms
-from vae_helpers.experiments.m1 import fixed_pixels
-from vae_helpers.experiments.m1_features import X_DIM, View, load_m1, run_svm
-from vae_helpers.experiments.run import Keeping, Run, check_choices, train
-from vae_helpers.likelihoods import Bernoulli, GaussianPerPixel
+from vae_helpers.experiments.m1_features import View, load_m1, run_svm
+from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.settings import PixelSettings, Study
+from vae_helpers.likelihoods import GaussianPerPixel
 from vae_helpers.models import ADGM, M2, Classifier
 from vae_helpers.nets import MLP, JointMLP
-from vae_helpers.priors import StandardNormal
+from vae_helpers.priors import choose_prior
 from vae_helpers.training import Budget, CheckpointError, GradientStep, SemiSupervisedStep, pick_device
 
-N_CLASSES = 10
 NAMES = {"classifier": "supervised-only", "m1_svm": "M1 + SVM", "m2": "M2", "m1_m2": "M1 + M2", "adgm": "ADGM"}
 
 STEPS = {
@@ -42,12 +41,16 @@ STEPS = {
     "m2": {"smoke": 15, "quick": 1000, "full": 8000},
     "m1_m2": {"smoke": 15, "quick": 1000, "full": 4000},
     "adgm": {"smoke": 10, "quick": 500, "full": 5000},
+    "m1_svm": {"smoke": 0, "quick": 0, "full": 0},
 }
 
 
-@dataclass(frozen=True)
-class M2Config:
+@dataclass(frozen=True, kw_only=True)
+class M2Config(PixelSettings):
     """Settings of one semi-supervised run."""
+
+    STUDY: ClassVar = "m2"
+    NAMES: ClassVar = {"prior": ("standard",)}
 
     model: Literal["m2", "m1_m2", "adgm", "classifier", "m1_svm"] = "m2"
     """M2; M2 on the features of an M1; M2 with an auxiliary variable; q(y | x) alone on the labelled
@@ -79,25 +82,23 @@ class M2Config:
     temperature: float = 0.5
     """of ``gumbel``"""
     m1: str = "m1/z50"
-    """the M1 of ``m1_m2`` and ``m1_svm``: a released name"""
+    """the M1 of ``m1_m2`` and ``m1_svm``: a released name, or the folder of an m1 run on the same images"""
     svm_kernel: Literal["linear", "rbf"] = "rbf"
     """of ``m1_svm``"""
-    validation: int = 0
-    """training images held out and measured in the place of the test set: for choosing settings"""
-    lr: float = 1e-3
-    """Adam's step size"""
+    prior: str = "standard"
+    """p(z): standard, N(0, I), or one of your own (docs/extend.md)"""
     decay: bool = True
     """let the step size fall linearly to zero over the second half of the steps"""
     labelled_batch_size: int = 20
-    """labelled examples a step (all of them, if there are fewer)"""
+    """labelled examples per step (all of them, if there are fewer)"""
     batch_size: int = 100
-    """unlabelled examples a step"""
+    """unlabelled examples per step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's (experiments.m2.STEPS)"""
-    bf16: bool = False
-    """matrix products in bfloat16"""
-    compiled: bool = False
-    """compile the objectives (torch.compile; needs a C++ compiler on a CPU)"""
+    """optimiser steps; 0 takes the budget's, of m2: smoke 15, quick 1,000, full 8,000 (the others: m2.STEPS)"""
+
+    def steps_of(self, budget: Budget) -> int:
+        """How many steps the model takes."""
+        return STEPS[self.model][budget]
 
 
 def build(config: M2Config) -> Classifier:
@@ -109,50 +110,44 @@ def build(config: M2Config) -> Classifier:
     if config.model == "m1_svm":
         raise ValueError("m1_svm is a support vector machine on an M1's features, with no net to build; use run")
     on_features = config.model == "m1_m2"
-    x_dim = load_m1(config.m1).z_dim if on_features else X_DIM
+    x_dim = math.prod(config.shape)
+    x_dim = load_m1(config.m1, x_dim).z_dim if on_features else x_dim
     mlp = partial(MLP, h_dims=config.h_dims, activation=config.activation)
 
     def joint(in_dims: list[int], *, out_dim: int) -> JointMLP:
         scales = [config.label_scale if i == 1 else 1.0 for i in range(len(in_dims))]  # y is every net's second input
         return JointMLP(in_dims, config.h_dims, out_dim, activation=config.activation, scales=scales)
 
-    z, a, k = config.z_dim, config.a_dim, N_CLASSES
+    z, a, k = config.z_dim, config.a_dim, config.k
     if config.model == "classifier":
         return Classifier(mlp(x_dim, out_dim=k), n_classes=k)
-    likelihood = GaussianPerPixel(min_x_var=1e-3) if on_features else Bernoulli()
-    decoder = joint([z, k], out_dim=x_dim * likelihood.n_params)
+    likelihood = GaussianPerPixel(min_x_var=1e-3) if on_features else config.p_x()
+    decoder, prior = joint([z, k], out_dim=x_dim * likelihood.n_params), choose_prior(config.prior, z_dim=z)
     if config.model == "adgm":
         return ADGM(
             mlp(x_dim + a, out_dim=k),
             joint([x_dim + a, k], out_dim=2 * z),
             decoder,
             likelihood,
-            StandardNormal(z),
+            prior,
             n_classes=k,
             a_encoder=mlp(x_dim, out_dim=2 * a),
             a_decoder=joint([x_dim, k, z], out_dim=2 * a),
         )
     encoder = joint([x_dim, k], out_dim=2 * z)
-    return M2(mlp(x_dim, out_dim=k), encoder, decoder, likelihood, StandardNormal(z), n_classes=k)
+    return M2(mlp(x_dim, out_dim=k), encoder, decoder, likelihood, prior, n_classes=k)
 
 
-def run(
-    config: M2Config,
-    *,
-    seed: int,
-    budget: Budget | None = None,
-    images: Images | None = None,
-    **keeping: Unpack[Keeping],
-) -> Run:
+def run(config: M2Config, *, images: Images | None = None, **given: Unpack[Given]) -> Run:
     """Train one model on one label split and measure it on the test set.
 
     The classifier reads dynamically binarised digits in training and their grey levels (the mean of the
     binarised ones) when it is measured, in every method; the bound is measured on digits binarised once.
 
     Args:
-        config: the settings. seed: of the label split, weights, order and noise.
-        budget: None for `Budget.current`. images: data already loaded; None loads MNIST.
-        keeping: see `experiments.run.Keeping`; the folder also gets ``split.json``.
+        config: the settings. Its seed draws the label split too.
+        budget: None for `Budget.current`. images: data already loaded; None loads what the config names.
+        given: see `experiments.run.Given`; the folder also gets ``split.json``.
 
     Returns:
         a `Run` with metrics ``test_accuracy_percent`` and ``test_accuracy_standard_error_percent``,
@@ -163,29 +158,22 @@ def run(
         ValueError: for a split that cannot be drawn, or settings out of range.
         DataError: for a split file of other data.
     """
-    check_choices(config)
-    budget = Budget.current() if budget is None else budget
-    if config.model != "m1_svm":
-        config = dataclasses.replace(config, steps=config.steps or STEPS[config.model][str(budget)])
-    images = load_mnist() if images is None else images
-    images = images.validation(config.validation) if config.validation else images
-    split = label_split(config, images, seed=seed)
-    if (folder := keeping.get("folder")) is not None:
-        _keep(split, folder / "split.json", images)
-    device = pick_device()
-    torch.manual_seed(seed)
+    job = prepare(config, images, given)
+    config, images, device = job.config, job.data, job.device
+    split = label_split(config, images, seed=job.seed)
+    if (folder := given.get("folder")) is not None:
+        _keep(split, folder / "split.json", images, n_classes=config.k)
     view = view_of(config, device)
-    n_test = 200 if budget is Budget.SMOKE else len(images.x_test)
+    n_test = 200 if job.budget is Budget.SMOKE else len(images.x_test)
     x_test, y_test = images.x_test[:n_test].to(device), images.y_test[:n_test].to(device)
-    data = f"{images.source}; dynamic binarisation, accuracy on grey levels"
+    words = f"{config.pixels_in_words}, accuracy on grey levels"
     labelled = images.x_train[split.labelled].to(device), images.y_train[split.labelled].to(device)
     if config.model == "m1_svm":
-        test = x_test, y_test
-        return run_svm(config, view, labelled, test, seed=seed, budget=budget, data=data, folder=folder)
-    model = build(config).to(device)
+        return run_svm(job, view, labelled, (x_test, y_test), words)
+    model = job.build(build)
 
     def accuracies(model: Any) -> dict[str, float]:
-        torch.manual_seed(seed)
+        torch.manual_seed(job.seed)
         found = accuracy(model, view.measured(x_test), y_test)
         return {
             "test_accuracy_percent": found.percent,
@@ -196,29 +184,24 @@ def run(
     def measure(model: Any) -> dict[str, float]:
         metrics = accuracies(model)
         if config.model in ("m2", "adgm"):
-            terms = evaluate_terms(model, fixed_pixels(x_test.cpu(), "dynamic").to(device), objectives.unlabelled)
+            terms = evaluate_terms(model, fixed_pixels(x_test.cpu(), config.pixels).to(device), objectives.unlabelled)
             metrics |= {f"test_{name}": terms[name].mean for name in ("unlabelled_bound", "log_px", "kl")}
         return metrics
 
-    return train(
-        "m2",
-        config,
+    return job.train(
         model,
-        batches(config, images, split, view, seed=seed),
-        update=update_for(config, model, split),
-        seed=seed,
-        budget=budget,
-        data=data,
+        batches(config, images, split, view, seed=job.seed),
+        update_for(config, model, split),
         measure=measure,
         evaluate=accuracies,
-        **keeping,
+        pixels=words,
     )
 
 
-def _keep(split: LabelSplit, path: Path, images: Images) -> None:
+def _keep(split: LabelSplit, path: Path, images: Images, *, n_classes: int) -> None:
     """Save the split; a folder that holds another one belongs to another run and is left as it is."""
     if path.exists():
-        there = load_label_split(path, images.y_train, n_classes=N_CLASSES)
+        there = load_label_split(path, images.y_train, n_classes=n_classes)
         if not torch.equal(there.labelled, split.labelled):
             raise CheckpointError(f"{path} is the label split of another run. Use its seed, or choose another folder.")
     else:
@@ -228,15 +211,15 @@ def _keep(split: LabelSplit, path: Path, images: Images) -> None:
 def label_split(config: M2Config, images: Images, *, seed: int) -> LabelSplit:
     """The configured split file, or the balanced split that the seed draws."""
     if config.split_file:
-        return load_label_split(Path(config.split_file), images.y_train, n_classes=N_CLASSES)
-    return draw_label_split(images.y_train, n_labels=config.n_labels, seed=seed, n_classes=N_CLASSES)
+        return load_label_split(Path(config.split_file), images.y_train, n_classes=config.k)
+    return draw_label_split(images.y_train, n_labels=config.n_labels, seed=seed, n_classes=config.k)
 
 
 def view_of(config: M2Config, device: torch.device) -> View:
     """What the configured method sees: pixels, or the features of its M1."""
     if config.model in ("m1_m2", "m1_svm"):
-        return View.of_features(load_m1(config.m1).to(device))
-    return View.of_pixels()
+        return View.of_features(load_m1(config.m1, math.prod(config.shape)).to(device))
+    return View.of_pixels(config.pixels)
 
 
 def batches(config: M2Config, images: Images, split: LabelSplit, view: View, *, seed: int) -> Stream:
@@ -252,20 +235,14 @@ def batches(config: M2Config, images: Images, split: LabelSplit, view: View, *, 
 
 def update_for(config: M2Config, model: Any, split: LabelSplit) -> GradientStep:
     """The optimisation step of a configuration."""
-    options: dict[str, Any] = {
-        "lr": config.lr,
-        "bf16": config.bf16,
-        "compiled": config.compiled,
-        "decay_steps": config.steps if config.decay else 0,
-    }
     if config.model == "classifier":
-        return GradientStep(model, lambda model, batch: objectives.classification(model, *batch), **options)
+        return GradientStep(model, lambda model, batch: objectives.classification(model, *batch), **config.options)
     n_labelled, n = len(split.labelled), split.n_examples
     if config.scaling == "counts":
         weights: dict[str, Any] = {"n_labelled": n_labelled, "n_unlabelled": n - n_labelled, "alpha": config.alpha * n}
     else:
         weights = {"n_labelled": 1, "n_unlabelled": config.batch_size, "alpha": config.alpha}
-    return SemiSupervisedStep(model, unlabelled=unlabelled_objective(config), **weights, **options)
+    return SemiSupervisedStep(model, unlabelled=unlabelled_objective(config), **weights, **config.options)
 
 
 def unlabelled_objective(config: M2Config) -> Callable[[Any, Tensor], objectives.Terms]:
@@ -277,3 +254,6 @@ def unlabelled_objective(config: M2Config) -> Callable[[Any, Tensor], objectives
             return partial(objectives.unlabelled_top, n_exact=config.n_exact)
         case "gumbel":
             return partial(objectives.unlabelled_sampled, temperature=config.temperature)
+
+
+STUDY = Study(M2Config, "images with few labels: M2, M1+M2, ADGM and baselines (notebook 03)", build, run)

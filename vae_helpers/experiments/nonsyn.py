@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -17,19 +17,20 @@ from vae_helpers.data import (
     FactorImages,
     Images,
     Stream,
-    load_celeba,
     load_dsprites,
     load_portraits,
     to_grey,
 )
+from vae_helpers.evaluation.latents import measure_bound, rotation_share, sampled_r2
 from vae_helpers.experiments import sprites
-from vae_helpers.experiments.nonsyn_measures import measure_bound, rotation_share, sampled_r2
-from vae_helpers.experiments.run import Keeping, Run, check_choices, train
-from vae_helpers.likelihoods import Gaussian
+from vae_helpers.experiments.run import Given, Job, Run, prepare
+from vae_helpers.experiments.settings import LikelihoodSettings
+from vae_helpers.likelihoods import Likelihood, Output, choose_likelihood
 from vae_helpers.models import VAE
-from vae_helpers.nets import MLP, ConvDecoder, ConvEncoder, he_init
+from vae_helpers.nets import MLP, ConvDecoder, ConvEncoder, conv_channels, he_init
+from vae_helpers.objectives import choose_objective
 from vae_helpers.objectives.subsets import CHOICES
-from vae_helpers.priors import StandardNormal
+from vae_helpers.priors import choose_prior
 from vae_helpers.training import (
     Budget,
     CapacityStep,
@@ -37,11 +38,9 @@ from vae_helpers.training import (
     GradientStep,
     NonSynergisticStep,
     WarmUpStep,
-    pick_device,
 )
 
-Data = Literal["dsprites", "dsprites_official", "dsprites_small", "dsprites_turning", "portraits", "celeba"]
-Method = Literal["nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcvae", "capacity"]
+METHODS = ("nonsyn", "masked", "vae", "beta_vae", "factor_vae", "beta_tcvae", "capacity")
 DISCRIMINATOR = (1000,) * 6  # hidden widths, with leaky ReLUs of slope 0.2 (Kim & Mnih 2018, appendix A)
 SMALL_DISCRIMINATOR = (256,) * 4  # for the small dSprites
 SOURCES: dict[str, Any] = {  # of dSprites, by the setting's name
@@ -50,6 +49,7 @@ SOURCES: dict[str, Any] = {  # of dSprites, by the setting's name
     "dsprites_small": "small",
     "dsprites_turning": "turning",
 }
+DRAWN = (*SOURCES, "portraits")
 SMALL = ("dsprites_small", "dsprites_turning")  # of 32x32 pixels
 NAMES = {  # of the methods in the tables, which leave out capacity
     "vae": "VAE",
@@ -59,18 +59,23 @@ NAMES = {  # of the methods in the tables, which leave out capacity
     "nonsyn": "Non-Synergistic VAE",
     "masked": "the same in one step",
 }
-COLOUR_SHAPE = (3, 64, 64)
 
 
-@dataclass(frozen=True)
-class NonSynConfig:
+@dataclass(frozen=True, kw_only=True)
+class NonSynConfig(LikelihoodSettings):
     """Settings of one model."""
 
-    method: Method = "nonsyn"
-    """the objective: Non-Synergistic (two steps), the same penalty in one step, or one of its rivals"""
-    data: Data = "dsprites"
-    """dSprites drawn by the formula or from the official file, or few and small ones with nets to match (see
-    `load_dsprites`); drawn colour portraits; CelebA (see ``data celeba``)"""
+    STUDY: ClassVar = "nonsyn"
+    STEPS: ClassVar = {"smoke": 10, "quick": 1000, "full": 150_000}
+    NAMES: ClassVar = {"prior": ("standard",), "method": METHODS}
+
+    method: str = "nonsyn"
+    """the objective: nonsyn (Non-Synergistic, two steps); masked, the same penalty in one step; vae, beta_vae,
+    factor_vae, beta_tcvae, capacity; or an objective of your own (docs/extend.md)"""
+    data: str = "dsprites"
+    """dsprites, drawn by the formula; dsprites_official, from the file; dsprites_small and dsprites_turning, few and
+    small ones with nets to match (see `load_dsprites`); portraits, drawn in colour; celeba and the other names of
+    images (see ``train m1 --help``); or the path of a folder of pictures, an .npy, .npz or idx file"""
     alpha: float = 5.0
     """nonsyn, masked: weight of the KL of the latents left out"""
     omega: float = 0.9
@@ -92,21 +97,44 @@ class NonSynConfig:
     """initial weights: PyTorch's, or such that differences keep their size from layer to layer (`he_init`)"""
     z_dim: int = 10
     """number of latents"""
+    prior: str = "standard"
+    """p(z): standard, N(0, I), or one of your own (docs/extend.md)"""
+    likelihood: str = ""
+    """p(x | z); default: bernoulli for dSprites, gaussian for the others; see ``train m1 --help``"""
     x_var: float = 0.5
-    """decoder variance of the colour images, squared pixel values; at 0.5 log p(x|z) is a constant less the squared
+    """decoder variance of ``gaussian``, squared pixel values; at 0.5 log p(x | z) is a constant less the squared
     error"""
     lr: float = 1e-4
     """Adam's step size"""
-    decay: bool = False
-    """let the step size fall linearly to zero over the second half of the steps"""
     batch_size: int = 64
-    """images a step"""
+    """images per step"""
     steps: int = 0
     """optimiser steps; 0 takes the budget's: smoke 10, quick 1,000, full 150,000"""
-    bf16: bool = False
-    """convolutions in bfloat16"""
-    compiled: bool = False
-    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
+
+    def p_x(self, output: Output = "sigmoid") -> Likelihood:
+        """`LikelihoodSettings.p_x`, with a default that depends on the images."""
+        named = self.likelihood or ("bernoulli" if self.data in SOURCES else "gaussian")
+        return choose_likelihood(named, x_var=self.x_var, min_x_var=self.min_x_var, output=output)
+
+    def load(self) -> Any:
+        """The images that the settings name, opened once if they are drawn.
+
+        Raises:
+            DataError: if a file is wanted that is not there and cannot be had.
+        """
+        if self.data not in DRAWN:
+            return super().load()
+        return images_of(self.data)
+
+    def resolved(self, budget: Budget, data: Any) -> Self:
+        """`ImageSettings.resolved`; a capacity that has no rising_steps rises over two thirds of the steps.
+
+        So a longer run that goes on must say how long it rises.
+        """
+        found = super().resolved(budget, data)
+        if found.method == "capacity" and not found.rising_steps:
+            found = dataclasses.replace(found, rising_steps=max(2 * found.steps // 3, 1))
+        return found
 
 
 def build(config: NonSynConfig) -> VAE:
@@ -115,16 +143,18 @@ def build(config: NonSynConfig) -> VAE:
     Raises:
         ValueError: for an unknown setting or fewer than two latents.
     """
-    check_choices(config)
     if config.z_dim < 2:
         raise ValueError(f"z_dim must be at least 2 for latents to be told apart, got {config.z_dim}")
-    prior = StandardNormal(config.z_dim)
+    prior = choose_prior(config.prior, z_dim=config.z_dim)
+    likelihood = config.p_x()
     if config.data in SOURCES:
-        model = sprites.build_vae(prior, small=config.data in SMALL)
+        model = sprites.build_vae(prior, small=config.data in SMALL, likelihood=likelihood)
     else:
-        likelihood = Gaussian(x_var=config.x_var, output="sigmoid")
-        encoder = ConvEncoder(COLOUR_SHAPE, 2 * config.z_dim, h_dim=256)
-        model = VAE(encoder, ConvDecoder(config.z_dim, COLOUR_SHAPE, h_dim=256), likelihood, prior)
+        shape = config.shape
+        options: dict[str, Any] = {"channels": conv_channels(shape), "h_dim": 256}
+        encoder = ConvEncoder(shape, 2 * config.z_dim, **options)
+        decoder = ConvDecoder(config.z_dim, shape, n_params=likelihood.n_params, **options)
+        model = VAE(encoder, decoder, likelihood, prior)
     if config.init == "he":
         he_init(model.encoder)
         he_init(model.decoder)
@@ -132,19 +162,9 @@ def build(config: NonSynConfig) -> VAE:
 
 
 @cache
-def images_of(data: Data) -> FactorImages | Images:
-    """The images that a setting names, opened once; CelebA comes without factors.
-
-    Raises:
-        DataError: if a file is wanted that is not there and cannot be had.
-    """
-    match data:
-        case "portraits":
-            return load_portraits()
-        case "celeba":
-            return load_celeba()
-        case _:
-            return load_dsprites(SOURCES[data])
+def images_of(data: str) -> FactorImages:
+    """The drawn images that a setting names, opened once."""
+    return load_portraits() if data == "portraits" else load_dsprites(SOURCES[data])
 
 
 def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> GradientStep:
@@ -157,12 +177,7 @@ def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> GradientStep:
     Raises:
         ValueError: for a weight, an omega or a step size out of range.
     """
-    options: dict[str, Any] = {
-        "lr": config.lr,
-        "bf16": config.bf16,
-        "compiled": config.compiled,
-        "decay_steps": config.steps if config.decay else 0,
-    }
+    options = config.options
     penalty: dict[str, Any] = {"alpha": config.alpha, "omega": config.omega, "choice": CHOICES[config.choice]}
     match config.method:
         case "nonsyn":
@@ -187,6 +202,8 @@ def update_of(config: NonSynConfig, model: VAE, *, n_data: int) -> GradientStep:
             return GradientStep(model, partial(objectives.elbo, beta=config.beta), **options)
         case "vae":
             return GradientStep(model, objectives.elbo, **options)
+        case _:
+            return GradientStep(model, choose_objective(config.method), **options)
 
 
 def images_a_step(config: NonSynConfig) -> int:
@@ -202,72 +219,47 @@ class ImageBatches(FactorBatches):
         return super().take(index).x
 
 
-def run(
-    config: NonSynConfig,
-    *,
-    seed: int,
-    budget: Budget | None = None,
-    images: FactorImages | Images | None = None,
-    **keeping: Unpack[Keeping],
-) -> Run:
+def run(config: NonSynConfig, *, images: FactorImages | Images | None = None, **given: Unpack[Given]) -> Run:
     """Train one model on images alone, and measure it with their factors, if they have any.
 
     Args:
-        config: the settings. seed: of weights, draws and noise. budget: None for `Budget.current`.
-        images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
+        config: the settings. images: data already opened; None opens what the config names.
+        given: see `experiments.run.Given`.
 
     Returns:
-        a `Run` with the metrics of `nonsyn_measures` and `sprites.measure_metrics`; of images without factors, those of
-        `measure_bound` alone.
+        a `Run` with the metrics of `evaluation.latents` and `sprites.measure_metrics`; of images without factors,
+        those of `measure_bound` alone.
 
     Raises:
         ValueError: for a setting out of range. DataError: if the official file is wanted and cannot be had.
     """
-    check_choices(config)
-    budget = Budget.current() if budget is None else budget
-    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=1000, full=150_000))
-    if config.method == "capacity" and not config.rising_steps:  # a longer run that goes on must say how long it rises
-        config = dataclasses.replace(config, rising_steps=max(2 * config.steps // 3, 1))
-    images = images_of(config.data) if images is None else images
-    device = pick_device()
-    torch.manual_seed(seed)
-    model = build(config).to(device)
-    n_measured, n_curve = budget.pick(smoke=100, quick=2000, full=10_000), budget.pick(smoke=50, quick=500, full=1000)
-    stream: dict[str, Any] = {"batch_size": images_a_step(config), "seed": seed, "device": device}
+    job: Job[NonSynConfig, Any] = prepare(config, images, given)
+    config, data, device = job.config, job.data, job.device
+    model = job.build(build)
+    n_measured, n_curve = job.pick(100, 2000, 10_000), job.pick(50, 500, 1000)
+    stream = job.stream | {"batch_size": images_a_step(config)}
     batches: Stream
-    if isinstance(images, FactorImages):
-        n_data, batches = images.grid.n_images, ImageBatches(images, **stream)
-        factors = sprites.draw(images, n_measured, seed=seed, device=device)
-        x = images.pixels(factors)
+    if isinstance(data, FactorImages):
+        n_data, batches = data.grid.n_images, ImageBatches(data, **stream)
+        factors = sprites.draw(data, n_measured, seed=job.seed, device=device)
+        x = data.pixels(factors)
     else:
-        n_data, batches = len(images.x_train), Batches(images.x_train, transform=to_grey, **stream)
-        x = to_grey(images.x_test[:n_measured].to(device))
+        n_data, batches = len(data.x_train), Batches(data.x_train, transform=to_grey, **stream)
+        x = to_grey(data.x_test[:n_measured].to(device))
     update = update_of(config, model, n_data=n_data)
 
     def evaluate(model: Any) -> dict[str, float]:
         found = measure_bound(model, x[:n_curve], omega=config.omega)
-        if not isinstance(images, FactorImages):
+        if not isinstance(data, FactorImages):
             return found
-        return found | sprites.curve_metrics(model, images, factors[:n_curve], seed=seed)
+        return found | sprites.curve_metrics(model, data, factors[:n_curve], seed=job.seed)
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(seed)
+        torch.manual_seed(job.seed)
         found = measure_bound(model, x, omega=config.omega)
-        if not isinstance(images, FactorImages):
+        if not isinstance(data, FactorImages):
             return found
-        found |= sampled_r2(model, x, factors, images.grid) | rotation_share(model, x, images, seed=seed)
-        return found | sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
+        found |= sampled_r2(model, x, factors, data.grid) | rotation_share(model, x, data, seed=job.seed)
+        return found | sprites.measure_metrics(model, data, seed=job.seed, budget=job.budget, device=device)
 
-    return train(
-        "nonsyn",
-        config,
-        model,
-        batches,
-        update=update,
-        seed=seed,
-        budget=budget,
-        data=images.source,
-        measure=measure,
-        evaluate=evaluate,
-        **keeping,
-    )
+    return job.train(model, batches, update, measure=measure, evaluate=evaluate)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vae_helpers.data import FactorImages, to_grey
 from vae_helpers.evaluation import aggregate_posterior
-from vae_helpers.experiments.nonsyn import NonSynConfig, images_of
+from vae_helpers.experiments.nonsyn import NonSynConfig, build, run
+from vae_helpers.experiments.settings import Study
 from vae_helpers.models import VAE
 from vae_helpers.plotting import tile
 
@@ -43,15 +44,24 @@ def picture(config: NonSynConfig) -> Callable[[VAE], np.ndarray]:
 
     The ten latents of most KL at the time, the largest first.
     """
-    images = images_of(config.data)
+    images = config.load()
     if isinstance(images, FactorImages):
         x = images.pixels(images.grid.sample(200, generator=torch.Generator().manual_seed(0)))
     else:
         x = to_grey(images.x_test[:200])
-    shape: Any = images.shape if images.shape[0] == 3 else images.shape[1:]
+    shape: Any = images.shape[1:] if images.shape[0] == 1 else images.shape
 
     def draw(model: VAE) -> np.ndarray:
         rows = traversals(model, x.to(next(model.parameters()).device))[:12]  # images, reconstructions, ten latents
         return tile(rows.flatten(0, 1).cpu(), shape, n_columns=len(TRAVERSAL), between=0.85)
 
     return draw
+
+
+STUDY = Study(
+    NonSynConfig,
+    "images without labels: Non-Synergistic VAE, beta-VAE, FactorVAE, beta-TCVAE (notebooks 08, 09)",
+    build,
+    run,
+    picture,
+)

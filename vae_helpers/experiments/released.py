@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +18,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
+import vae_helpers
+from vae_helpers.experiments.registry import study_of
+from vae_helpers.experiments.settings import Settings
 from vae_helpers.training.checkpoint import atomic_write
 
 FOLDER = Path(__file__).resolve().parents[1] / "released"
+KEPT = ("study", "config", "budget", "steps", "data", "data_sha256", "hardware", "versions", "commit")  # of a record
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,43 @@ class Released:
         return f"{value['mean']:.2f}{spread} (n = {value['n']})"
 
 
-def released_names() -> list[str]:
-    """The names `load_released` knows."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.json"))
+def released_folders() -> list[Path]:
+    """Where released results are looked for: the folder VAE_RELEASED, if set, and the package's own."""
+    own = os.environ.get("VAE_RELEASED")
+    return [Path(own), FOLDER] if own else [FOLDER]
+
+
+def released_file(name: str, suffix: str) -> Path | None:
+    """The file of a released result, in the first folder that has it; None if there is none."""
+    found = (folder / f"{name}{suffix}" for folder in released_folders())
+    return next((path for path in found if path.is_file()), None)
+
+
+def released_names(suffix: str = ".json") -> list[str]:
+    """The names `load_released` knows (or, with ``.csv``, those that `tables.load_table` knows)."""
+    paths = [path for folder in released_folders() for path in folder.glob(f"*/*{suffix}")]
+    return sorted({f"{path.parent.name}/{path.stem}" for path in paths if "." not in path.stem})
+
+
+def folder_to_write(to: Path | None, name: str) -> Path:
+    """Where a result is released to.
+
+    Args:
+        to: as asked; None for VAE_RELEASED, or the package's own folder if it is a checkout of the project.
+            name: STUDY/NAME.
+
+    Raises:
+        ValueError: for another form of name, or an installed package's folder.
+    """
+    if not re.fullmatch(r"\w[\w-]*/\w[\w-]*", name):
+        raise ValueError(f"name a released result STUDY/NAME, of letters, digits, _ and -; got {name!r}")
+    if (
+        to is None
+        and not (Path(vae_helpers.__file__).resolve().parents[1] / "pyproject.toml").exists()
+        and "VAE_RELEASED" not in os.environ
+    ):
+        raise ValueError("say where to release to: --to FOLDER, or VAE_RELEASED, where it is found again")
+    return released_folders()[0] if to is None else to
 
 
 def read_card(name: str) -> dict[str, Any]:
@@ -64,7 +104,9 @@ def read_card(name: str) -> dict[str, Any]:
     """
     if name not in released_names():
         raise KeyError(f"nothing is released under {name!r}; there are {', '.join(released_names())}")
-    return json.loads((FOLDER / f"{name}.json").read_text())
+    path = released_file(name, ".json")
+    assert path is not None
+    return json.loads(path.read_text())
 
 
 def load_released(name: str, *, device: torch.device | str = "cpu") -> Released:
@@ -79,14 +121,12 @@ def load_released(name: str, *, device: torch.device | str = "cpu") -> Released:
     Raises:
         KeyError: for an unknown name. ValueError: if the weights are not the ones of the card.
     """
-    from vae_helpers.experiments import STUDIES
-
     card = read_card(name)
-    study = STUDIES[card["study"]]
-    config = config_from(study.config, card["config"])
     if card["weights_sha256"] is None:
-        return Released(name, card, None, config)
-    path = FOLDER / f"{name}.safetensors"
+        return Released(name, card, None, config_of(card))
+    path = released_file(name, ".safetensors")
+    if path is None:
+        raise ValueError(f"the weights of {name} are missing beside its card; check the repository out again")
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != card["weights_sha256"]:
@@ -94,10 +134,50 @@ def load_released(name: str, *, device: torch.device | str = "cpu") -> Released:
             f"{path.name} has sha256 {found[:16]}…, its card says {card['weights_sha256'][:16]}…: "
             "the weights are damaged or of another run; check the repository out again."
         )
+    return _with_model(name, card, content, device)
+
+
+def load_run(folder: Path | str, *, device: torch.device | str = "cpu") -> Released:
+    """Load the model of one's own finished run.
+
+    Args:
+        folder: a run folder, with run.json and weights.safetensors. device: where the model goes.
+
+    Returns:
+        a `Released` whose card is the run's record, each metric of one seed.
+
+    Raises:
+        ValueError: if it is no folder of a finished run with weights.
+    """
+    folder = Path(folder)
+    try:
+        card = json.loads((folder / "run.json").read_text())
+        content = (folder / "weights.safetensors").read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} is no folder of a finished run with weights ({error}); see train --help") from None
+    card["metrics"] = {key: spread([value]) for key, value in card["metrics"].items()}
+    return _with_model(str(folder), card, content, device)
+
+
+def load_any(name: Path | str, *, device: torch.device | str = "cpu") -> Released:
+    """`load_run` of a run folder, `load_released` of a released name."""
+    if (Path(name) / "run.json").exists():
+        return load_run(name, device=device)
+    return load_released(str(name), device=device)
+
+
+def _with_model(name: str, card: dict[str, Any], content: bytes, device: torch.device | str) -> Released:
     weights = {key: value.float() for key, value in safetensors.torch.load(content).items()}
-    model: nn.Module = study.build(config)
+    config = config_of(card)
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be thrown away
+        model: nn.Module = study_of(card["study"]).build(config)
     model.load_state_dict(weights)
     return Released(name, card, model.to(device).eval(), config)
+
+
+def config_of(card: dict[str, Any]) -> Settings:
+    """The settings of a card or a record; those that it does not have yet are the defaults."""
+    return config_from(study_of(card["study"]).config, card["config"])
 
 
 def config_from(config_class: type, values: dict[str, Any]) -> Any:
@@ -105,12 +185,14 @@ def config_from(config_class: type, values: dict[str, Any]) -> Any:
     return config_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-def release(name: str, folders: Sequence[Path], *, note: str = "", weights: bool = True) -> Path:
+def release(
+    name: str, folders: Sequence[Path], *, note: str = "", weights: bool = True, to: Path | None = None
+) -> Path:
     """Make a card from finished runs that differ in their seed only, with the weights of the lowest seed.
 
     Args:
         name: "study/run". folders: run folders written by ``train`` or ``sweep``. note: a remark for readers of the
-            card. weights: False releases the card alone.
+            card. weights: False releases the card alone. to: see `folder_to_write`.
 
     Returns:
         the card's path.
@@ -118,6 +200,7 @@ def release(name: str, folders: Sequence[Path], *, note: str = "", weights: bool
     Raises:
         ValueError: if the runs differ in more than seed, a seed occurs twice, or a run has no metrics.
     """
+    target = folder_to_write(to, name)
     missing = [str(folder) for folder in folders if not (folder / "run.json").exists()]
     if missing or not folders:
         raise ValueError(
@@ -125,8 +208,8 @@ def release(name: str, folders: Sequence[Path], *, note: str = "", weights: bool
         )
     runs = [json.loads((folder / "run.json").read_text()) | {"folder": folder} for folder in folders]
     runs.sort(key=lambda run: run["seed"])
-    for key in ("study", "config", "budget", "data", "steps"):
-        if any(run[key] != runs[0][key] for run in runs):
+    for key in ("study", "config", "budget", "data", "data_sha256", "steps"):
+        if any(run.get(key) != runs[0].get(key) for run in runs):
             raise ValueError(f"the runs differ in {key!r}; a card holds runs that differ in their seed only")
     seeds = [run["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
@@ -140,30 +223,28 @@ def release(name: str, folders: Sequence[Path], *, note: str = "", weights: bool
     first = runs[0]
     seconds = [run["seconds"] for run in runs]
     card = {
-        **{key: first[key] for key in ("study", "config", "budget", "steps", "data", "hardware", "versions", "commit")},
+        **{key: first[key] for key in KEPT if key in first},
         "seeds": seeds,
         "seconds": {"mean": round(statistics.mean(seconds), 1), "values": seconds},
-        "metrics": {key: _spread([run["metrics"][key] for run in runs]) for key in first["metrics"]},
+        "metrics": {key: spread([run["metrics"][key] for run in runs]) for key in first["metrics"]},
         "command": command(first["study"], first["config"], first["budget"]),
         "weights_sha256": None,
         "weights": "not released",
         "note": note,
     }
-    path = FOLDER / f"{name}.json"
+    path = target / f"{name}.json"
     if weights:
         trained = safetensors.torch.load((first["folder"] / "weights.safetensors").read_bytes())
         halves = safetensors.torch.save({key: value.half() for key, value in trained.items()})
         card |= {"weights_sha256": hashlib.sha256(halves).hexdigest(), "weights": f"seed {seeds[0]}, float16"}
-        atomic_write(FOLDER / f"{name}.safetensors", lambda file: file.write(halves))
+        atomic_write(target / f"{name}.safetensors", lambda file: file.write(halves))
     atomic_write(path, lambda file: file.write((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
     return path
 
 
 def command(study: str, values: dict[str, Any], budget: str) -> str:
     """The command line that trains this configuration again (seed by seed)."""
-    from vae_helpers.experiments import STUDIES
-
-    defaults = dataclasses.asdict(STUDIES[study].config())
+    defaults = dataclasses.asdict(study_of(study).config())
     words = ["python -m vae_helpers train", study, f"--budget {budget}", "--seed SEED"]
     for key, value in values.items():
         default = list(defaults[key]) if isinstance(defaults[key], tuple) else defaults[key]
@@ -177,6 +258,6 @@ def command(study: str, values: dict[str, Any], budget: str) -> str:
     return " ".join(words)
 
 
-def _spread(values: list[float]) -> dict[str, Any]:
+def spread(values: list[float]) -> dict[str, Any]:
     sd = statistics.stdev(values) if len(values) > 1 else math.nan
     return {"mean": statistics.mean(values), "sd": None if math.isnan(sd) else sd, "n": len(values), "values": values}

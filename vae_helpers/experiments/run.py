@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Required, TypedDict, TypeVar
 
 import safetensors.torch
 import torch
 from torch import nn
 
-from vae_helpers.data import Stream
-from vae_helpers.objectives import Terms
-from vae_helpers.training import Budget, History, Update, Watch, fit
+import vae_helpers
+from vae_helpers.data import Data, Stream
+from vae_helpers.experiments.settings import Settings
+from vae_helpers.training import Budget, History, Update, Watch, fit, pick_device
 from vae_helpers.training.budget import describe_device
 from vae_helpers.training.checkpoint import atomic_write
+
+C = TypeVar("C", bound=Settings)
+D = TypeVar("D", bound=Data)
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class Run:
 
     Args:
         study: its name. config: the settings, steps resolved. seed, budget: as run.
-        data: the data source in words. hardware: the device in words. seconds: training time.
+        data: the data source in words. fingerprint: of the data. hardware: the device in words.
+        seconds: training time.
         steps: reached. metrics: name -> value, nats unless the name says otherwise.
         model: in evaluation mode; its weights are saved if it is a torch module. history: of the training.
     """
@@ -39,6 +46,7 @@ class Run:
     seed: int
     budget: Budget
     data: str
+    fingerprint: str
     hardware: str
     seconds: float
     steps: int
@@ -55,8 +63,13 @@ class Run:
             "seed": self.seed,
             "budget": str(self.budget),
             "data": self.data,
+            "data_sha256": self.fingerprint,
             "hardware": self.hardware,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "versions": {
+                "vae_helpers": vae_helpers.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+            },
             "commit": _commit(),
             "seconds": round(self.seconds, 1),
             "steps": self.steps,
@@ -72,9 +85,13 @@ class Run:
         atomic_write(folder / "run.json", lambda file: file.write(text.encode()))
 
 
-class Keeping(TypedDict, total=False):
-    """Where a run is kept and whether it is shown; every study's ``run`` hands it on to `train`."""
+class Given(TypedDict, total=False):
+    """What every study's ``run`` takes beside its settings and images, and hands to `prepare`."""
 
+    seed: Required[int]
+    """of weights, order and noise"""
+    budget: Budget | None
+    """how long to train, and how thoroughly to measure; default `Budget.current`"""
     folder: Path | None
     """where checkpoint, weights and record go; None, the default, keeps everything in memory"""
     resume: bool
@@ -89,76 +106,132 @@ class Keeping(TypedDict, total=False):
     """called with model and history at each evaluation; see `training.fit`"""
 
 
-def train(
-    study: str,
-    config: Any,
-    model: nn.Module,
-    batches: Stream,
-    objective: Callable[[Any, Any], Terms] | None = None,
-    *,
-    update: Update | None = None,
-    seed: int,
-    budget: Budget,
-    data: str,
-    measure: Callable[[Any], dict[str, float]],
-    evaluate: Callable[[Any], dict[str, float]] | None = None,
-    eval_at: Collection[int] = (),
-    folder: Path | None = None,
-    resume: bool = False,
-    checkpoint_every: int = 1000,
-    progress: bool = True,
-    eval_every: int = 0,
-    watch: Watch | None = None,
-) -> Run:
-    """Fit a study's model and measure it: the part that all studies share.
+@dataclass(frozen=True)
+class Job(Generic[C, D]):
+    """What is known before a run starts: made by `prepare`, the first line of every study's ``run``.
 
     Args:
-        study, config, seed, budget, data: go into the record; config has ``steps``, ``lr``, ``bf16`` and ``compiled``.
-        objective, update: one of the two, as for `training.fit`.
-        measure: the finished model -> metrics. evaluate: numbers along the way, every ``eval_every`` steps and at the
-            steps ``eval_at``.
-        folder, resume, checkpoint_every, progress, eval_every, watch: see `Keeping`.
+        config: the settings, resolved. data: what it trains on. given: as the study's ``run`` got it. budget: how long.
+        device: where it trains. fingerprint: of the data as they were loaded, before any were held out.
+    """
 
-    Returns:
-        a `Run`; its ``history.interrupted`` says if it was stopped by hand.
+    config: C
+    data: D
+    given: Given
+    budget: Budget
+    device: torch.device
+    fingerprint: str
+
+    @property
+    def seed(self) -> int:
+        """Of weights, order and noise."""
+        return int(self.given["seed"])
+
+    @property
+    def stream(self) -> dict[str, Any]:
+        """The keywords of `data.Batches`: batch size, seed and device."""
+        return {"batch_size": self.config.batch_size, "seed": self.seed, "device": self.device}
+
+    def pick(self, smoke: int, quick: int, full: int) -> int:
+        """The number for this budget."""
+        return self.budget.pick(smoke=smoke, quick=quick, full=full)
+
+    def build(self, build: Callable[[C], M]) -> M:
+        """An untrained model on the device, its weights and all noise after it drawn by the seed."""
+        torch.manual_seed(self.seed)
+        return build(self.config).to(self.device)
+
+    def finished(self, steps: int, metrics: dict[str, float], model: Any, history: History, **said: Any) -> Run:
+        """The `Run` of this job; ``said``: data, hardware and seconds. It is saved if there is a folder."""
+        made: dict[str, Any] = {"seed": self.seed, "budget": self.budget, "fingerprint": self.fingerprint, **said}
+        run = Run(self.config.STUDY, self.config, steps=steps, metrics=metrics, model=model, history=history, **made)
+        if (folder := self.given.get("folder")) is not None:
+            run.save(folder)
+        return run
+
+    def train(
+        self,
+        model: nn.Module,
+        batches: Stream,
+        update: Update,
+        *,
+        measure: Callable[[Any], dict[str, float]],
+        evaluate: Callable[[Any], dict[str, float]] | None = None,
+        eval_at: Collection[int] = (),
+        pixels: str = "",
+    ) -> Run:
+        """Fit a model and measure it.
+
+        Args:
+            model, batches, update: as for `training.fit`.
+            measure: the finished model -> metrics. evaluate: numbers along the way, every ``eval_every`` steps and at
+                the steps ``eval_at``. pixels: what was made of them, in words, for the record.
+
+        Returns:
+            a `Run`; its ``history.interrupted`` says if it was stopped by hand.
+
+        Raises:
+            ValueError: for a negative ``eval_every``, or a setting and a metric of one name.
+            CheckpointError: if the folder's checkpoint is of other data or settings, or cannot be used.
+        """
+        config, given, folder = self.config, self.given, self.given.get("folder")
+        if (eval_every := given.get("eval_every", 0)) < 0:
+            raise ValueError(f"eval_every must not be negative, got {eval_every}")
+        history = fit(
+            model,
+            batches,
+            update=update,
+            steps=config.steps,
+            evaluate=evaluate,
+            eval_every=eval_every or max(config.steps // 20, 1),
+            eval_at=eval_at,
+            watch=given.get("watch"),
+            log_every=min(50, config.steps),
+            checkpoint=checkpoint_file(folder) if folder else None,
+            checkpoint_every=given.get("checkpoint_every", 1000),
+            resume=given.get("resume", False),
+            config={"study": config.STUDY, "seed": self.seed, **_without_steps(config)},
+            newer=newer_than_records(config),
+            data=self.fingerprint,
+            progress=given.get("progress", True),
+            title=config.STUDY,
+        )
+        metrics = {} if history.interrupted else measure(model)
+        if taken := metrics.keys() & dataclasses.asdict(config).keys():
+            raise ValueError(
+                f"{config.STUDY} has settings and metrics of one name, which a table would mix up: {', '.join(taken)}"
+            )
+        return self.finished(
+            int(history.steps[-1]),
+            metrics,
+            model,
+            history,
+            data="; ".join(filter(None, (self.data.source, pixels))),
+            hardware=describe_device(batches.device),
+            seconds=history.seconds,
+        )
+
+
+def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
+    """Load what is to be trained on, and resolve the settings by it and by the budget.
+
+    Args:
+        config: as given. data: already loaded; None loads what the settings name. given: as the study's ``run`` got it.
 
     Raises:
-        ValueError: for a negative ``eval_every``, or a setting and a metric of one name.
+        TypeError: for a keyword that no run takes, or no seed.
+        ValueError, DataError: for settings that do not fit the data, or data that cannot be had.
     """
-    if eval_every < 0:
-        raise ValueError(f"eval_every must not be negative, got {eval_every}")
-    history = fit(
-        model,
-        batches,
-        objective,
-        update=update,
-        steps=config.steps,
-        lr=config.lr,
-        bf16=config.bf16,
-        compiled=config.compiled,
-        evaluate=evaluate,
-        eval_every=eval_every or max(config.steps // 20, 1),
-        eval_at=eval_at,
-        watch=watch,
-        log_every=min(50, config.steps),
-        checkpoint=checkpoint_file(folder) if folder else None,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        config={"study": study, "seed": seed, **_without_steps(config)},
-        progress=progress,
-        title=study,
-    )
-    steps = int(history.steps[-1])
-    metrics = {} if history.interrupted else measure(model)
-    if taken := metrics.keys() & dataclasses.asdict(config).keys():
-        raise ValueError(
-            f"{study} has settings and metrics of one name, which a table would mix up: {', '.join(taken)}"
+    if (unknown := given.keys() - Given.__annotations__.keys()) or "seed" not in given:
+        raise TypeError(
+            f"a run takes {', '.join(Given.__annotations__)}, and seed always; got {', '.join(unknown or given)}"
         )
-    hardware = describe_device(batches.device)
-    run = Run(study, config, seed, budget, data, hardware, history.seconds, steps, metrics, model, history)
-    if folder is not None:
-        run.save(folder)
-    return run
+    budget = Budget(given.get("budget") or Budget.current())
+    found: Any = config.load() if data is None else data
+    config, fingerprint = config.resolved(budget, found), found.fingerprint
+    if n := getattr(config, "validation", 0):
+        found = found.validation(n)
+    return Job(config, found, given, budget, pick_device(), fingerprint)
 
 
 def checkpoint_file(folder: Path) -> Path:
@@ -166,66 +239,78 @@ def checkpoint_file(folder: Path) -> Path:
     return folder / "checkpoint.pt"
 
 
-def finished_record(folder: Path, study: str, config: Any, seed: int, budget: Budget) -> dict[str, Any] | None:
-    """The record of this run if ``folder`` holds it whole, with these settings; else None."""
+def finished_record(folder: Path, config: Settings, data: Data, seed: int, budget: Budget) -> dict[str, Any] | None:
+    """The record of this run if ``folder`` holds it whole, with these settings and these data; else None.
+
+    Settings newer than the record count as their defaults were used; a record older than fingerprints is compared by
+    its data source in words.
+    """
     try:
         record = json.loads((folder / "run.json").read_text())
         made = record["study"], record["seed"], record["budget"]
-        saved = record["config"]
+        saved = {**newer_than_records(config), **record["config"]}
         whole = bool(record["metrics"]) and record["steps"] >= saved["steps"]
-    except (OSError, ValueError, KeyError, TypeError):
+        sha256 = record.get("data_sha256")
+        same_data = record["data"].startswith(data.source) if sha256 is None else sha256 == data.fingerprint
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    wanted = {**plain(config), "steps": config.steps or saved["steps"]}
-    return record if whole and made == (study, seed, str(budget)) and saved == wanted else None
+    same = made == (config.STUDY, seed, str(budget)) and saved == plain(config)
+    return record if whole and same and same_data else None
 
 
-def plain(config: Any) -> dict[str, Any]:
+def newer_than_records(config: Settings) -> dict[str, Any]:
+    """What a setting is taken to be in a record or a checkpoint that is older than it: its default.
+
+    What the data decide (size, channels, classes) is taken from them: their fingerprint says if they are the same.
+    """
+    decided = {name: getattr(config, name) for name in ("size", "channels", "n_classes") if hasattr(config, name)}
+    return {**plain(type(config)()), **decided}
+
+
+def plain(config: Settings) -> dict[str, Any]:
     """Settings as a record keeps them: tuples as lists."""
     values = dataclasses.asdict(config)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-
-def check_choices(config: Any) -> None:
-    """Raise ValueError, listing the choices, if a setting with fixed choices has another value."""
-    for name, hint in get_type_hints(type(config)).items():
-        known, value = get_args(hint), getattr(config, name)
-        if get_origin(hint) is Literal and value not in known:
-            raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
 
 
 def run_folder(study: str, config: Any, seed: int, budget: Budget) -> Path:
     """runs/STUDY/SETTINGS_budget_seed (VAE_RUNS in the place of runs), the settings that differ from the defaults."""
     defaults = dataclasses.asdict(type(config)())
     changed = {key: value for key, value in dataclasses.asdict(config).items() if value != defaults[key]}
-    words = [f"{key}={_in_a_name(value)}" for key, value in changed.items()]
-    return Path(os.environ.get("VAE_RUNS", "runs")) / study / "_".join([*words, str(budget), f"seed={seed}"])
+    words = "_".join(f"{key}={_in_a_name(value)}" for key, value in changed.items())
+    if len(words) > 150:  # a file's name has a limit, and a path of images can be long
+        words = f"{words[:120]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+    name = "_".join(filter(None, [words, str(budget), f"seed={seed}"]))
+    return Path(os.environ.get("VAE_RUNS", "runs")) / study / name
 
 
 def _in_a_name(value: Any) -> str:
     return ("x".join(map(str, value)) if isinstance(value, tuple) else str(value)).replace("/", "-")
 
 
-def _without_steps(config: Any) -> Mapping[str, Any]:
+def _without_steps(config: Settings) -> dict[str, Any]:
     """The settings that a longer run of the same kind shares (tuples as lists, as a checkpoint keeps them).
 
     A step size that falls to zero at the last step depends on the number of steps: then a longer run is another run.
     """
     values = plain(config)
-    if not values.get("decay"):
+    if not config.decay:
         values.pop("steps")
     return values
 
 
 def _commit() -> str:
-    """The commit the package stands at, with a plus if files of the package differ from it."""
-    here = Path(__file__).resolve().parents[1]
+    """The commit that keeps the package, with a plus if its files differ from it; empty if it is installed elsewhere.
+
+    A package in a virtual environment inside somebody's project is not part of that project's commit.
+    """
+    here = Path(vae_helpers.__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "*.py"], cwd=here, capture_output=True, text=True, check=True
-        )
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", "*.py") else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+        return ""

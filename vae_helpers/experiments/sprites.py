@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from vae_helpers.data.dsprites import GRID, SHAPE, SHAPES, SMALL_SHAPE
 from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation.disentanglement import all_metrics, factor_r2, factor_vae, mig
 from vae_helpers.evaluation.disentanglement.codes import encode_classes
-from vae_helpers.likelihoods import Bernoulli
+from vae_helpers.experiments.settings import Settings
+from vae_helpers.likelihoods import Bernoulli, Likelihood
 from vae_helpers.models import VAE
 from vae_helpers.nets import ConvDecoder, ConvEncoder, FixedVariance
 from vae_helpers.priors import Prior
@@ -27,23 +29,46 @@ TINY_SD = 1e-4 / 3  # of q(z | x) in the write-up
 MEASURED_SEED = 1_000_003
 
 
+@dataclass(frozen=True, kw_only=True)
+class CodeSettings(Settings):
+    """Settings of the studies that know the factors of dSprites."""
+
+    DATA: ClassVar = ("source",)
+
+    code: CodeName = "line"
+    """orientation as one latent from -0.9 to 0.9, or as two on a circle"""
+    source: Source = "rendered"
+    """images drawn by the formula, or the official file"""
+    batch_size: int = 64
+    """images per step"""
+
+    def load(self) -> Any:
+        """The images that the settings name; see `images_of`."""
+        return images_of(self.source)
+
+
 @cache
 def images_of(source: Source) -> FactorImages:
     """dSprites, opened once; see `load_dsprites`."""
     return load_dsprites(source)
 
 
-def build_vae(prior: Prior, sd: Tensor | None = None, *, small: bool = False) -> VAE:
+def build_vae(
+    prior: Prior, sd: Tensor | None = None, *, small: bool = False, likelihood: Likelihood | None = None
+) -> VAE:
     """Convolutional encoder and decoder of binary images, 128 hidden units: of 64x64 pixels with 32-32-64-64 channels.
 
     Args:
         prior: p(z). sd: fixed standard deviations of q(z | x), (Z,); None for an encoder that gives its own.
         small: for the 32x32 pixels of the small dSprites, a layer less: 16-32-32 channels.
+        likelihood: p(x | z); None for the Bernoulli.
     """
     shape, channels = (SMALL_SHAPE, (16, 32, 32)) if small else (SHAPE, (32, 32, 64, 64))
     net = ConvEncoder(shape, 2 * prior.z_dim if sd is None else prior.z_dim, channels=channels)
     encoder: nn.Module = net if sd is None else FixedVariance(net, sd)
-    return VAE(encoder, ConvDecoder(prior.z_dim, shape, channels=channels), Bernoulli(), prior)
+    p_x = Bernoulli() if likelihood is None else likelihood
+    decoder = ConvDecoder(prior.z_dim, shape, channels=channels, n_params=p_x.n_params)
+    return VAE(encoder, decoder, p_x, prior)
 
 
 def draw(images: FactorImages, n: int, *, seed: int, device: torch.device) -> Tensor:

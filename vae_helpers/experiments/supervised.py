@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Unpack
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -12,33 +11,25 @@ from torch import Tensor
 from vae_helpers import objectives
 from vae_helpers.data import FactorBatches, FactorCode, FactorImages
 from vae_helpers.experiments import sprites
-from vae_helpers.experiments.run import Keeping, Run, check_choices, train
+from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.settings import Study
 from vae_helpers.models import VAE
 from vae_helpers.objectives import Terms
 from vae_helpers.priors import SmoothedUniform
-from vae_helpers.training import Budget, GradientStep, pick_device
+from vae_helpers.training import GradientStep
 
 
-@dataclass(frozen=True)
-class SupervisedConfig:
+@dataclass(frozen=True, kw_only=True)
+class SupervisedConfig(sprites.CodeSettings):
     """Settings of one supervised model."""
 
-    code: sprites.CodeName = "line"
-    """orientation as one latent from -0.9 to 0.9, or as two on a circle"""
-    source: sprites.Source = "rendered"
-    """images drawn by the formula, or the official file"""
-    lr: float = 1e-3
-    """Adam's step size"""
+    STUDY: ClassVar = "supervised"
+    STEPS: ClassVar = {"smoke": 10, "quick": 800, "full": 20_000}
+
     decay: bool = True
     """let the step size fall linearly to zero over the second half of the steps"""
-    batch_size: int = 64
-    """images a step"""
     steps: int = 0
     """optimiser steps; 0 takes the budget's: smoke 10, quick 800, full 20,000"""
-    bf16: bool = False
-    """convolutions in bfloat16"""
-    compiled: bool = False
-    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
 
 
 def build(config: SupervisedConfig) -> VAE:
@@ -47,7 +38,6 @@ def build(config: SupervisedConfig) -> VAE:
     Its prior is the uniform of the scaled factors, which supervised learning does not use, and its posterior has the
     write-up's standard deviation of 1e-4 / 3.
     """
-    check_choices(config)
     z_dim = sprites.CODES[config.code].z_dim
     return sprites.build_vae(SmoothedUniform(z_dim), torch.full((z_dim,), sprites.TINY_SD))
 
@@ -77,19 +67,12 @@ def objective(model: VAE, batch: WithCode) -> Terms:
     return objectives.supervised(model, *batch)
 
 
-def run(
-    config: SupervisedConfig,
-    *,
-    seed: int,
-    budget: Budget | None = None,
-    images: FactorImages | None = None,
-    **keeping: Unpack[Keeping],
-) -> Run:
+def run(config: SupervisedConfig, *, images: FactorImages | None = None, **given: Unpack[Given]) -> Run:
     """Train one model on images of all factors, and measure it on independent draws of the same images.
 
     Args:
-        config: the settings. seed: of weights and draws. budget: None for `Budget.current`.
-        images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
+        config: the settings. images: data already opened; None opens what the config names.
+        given: see `experiments.run.Given`.
 
     Returns:
         a `Run` with the metrics of `sprites.measure_codes` and `sprites.measure_metrics`.
@@ -97,39 +80,28 @@ def run(
     Raises:
         ValueError: for a setting out of range. DataError: if the official file is wanted and cannot be had.
     """
-    check_choices(config)
-    budget = Budget.current() if budget is None else budget
-    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=800, full=20_000))
-    images = sprites.images_of(config.source) if images is None else images
-    code, device = sprites.CODES[config.code], pick_device()
-    torch.manual_seed(seed)
-    model = build(config).to(device)
-    classes = sprites.draw(images, budget.pick(smoke=100, quick=2000, full=20_000), seed=seed, device=device)
+    job = prepare(config, images, given)
+    images, device, code = job.data, job.device, sprites.CODES[config.code]
+    model = job.build(build)
+    classes = sprites.draw(images, job.pick(100, 2000, 20_000), seed=job.seed, device=device)
 
     def measure(model: Any) -> dict[str, float]:
         metrics = sprites.measure_codes(model, code, images, classes)
-        return metrics | sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
+        return metrics | sprites.measure_metrics(model, images, seed=job.seed, budget=job.budget, device=device)
 
     def evaluate(model: Any) -> dict[str, float]:
-        return sprites.measure_codes(model, code, images, classes[: budget.pick(smoke=100, quick=500, full=2000)])
+        return sprites.measure_codes(model, code, images, classes[: job.pick(100, 500, 2000)])
 
-    return train(
-        "supervised",
-        config,
+    update = GradientStep(model, objective, **job.config.options)
+    return job.train(
         model,
-        CodeBatches(code, images, batch_size=config.batch_size, seed=seed, device=device),
-        update=GradientStep(
-            model,
-            objective,
-            lr=config.lr,
-            bf16=config.bf16,
-            compiled=config.compiled,
-            decay_steps=config.steps if config.decay else 0,
-        ),
-        seed=seed,
-        budget=budget,
-        data=images.source,
+        CodeBatches(code, images, **job.stream),
+        update,
         measure=measure,
         evaluate=evaluate,
-        **keeping,
     )
+
+
+STUDY = Study(
+    SupervisedConfig, "dSprites: encoder and decoder taught apart by the true factors (notebook 07)", build, run
+)

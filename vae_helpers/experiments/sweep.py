@@ -17,8 +17,11 @@ from typing import Any
 import pandas as pd
 import torch
 
+from vae_helpers.data import DataError
 from vae_helpers.experiments.grid import study_defaults
-from vae_helpers.experiments.run import finished_record, run_folder
+from vae_helpers.experiments.registry import study_of
+from vae_helpers.experiments.released import config_from
+from vae_helpers.experiments.run import finished_record, plain, run_folder
 from vae_helpers.training import Budget
 from vae_helpers.training.checkpoint import atomic_write, check_writable
 from vae_helpers.training.progress import Progress
@@ -31,24 +34,45 @@ PATIENCE = {  # with a worker that died; the 15 s of dask are too short for impo
 MEMORY = {  # dask makes workers return memory at once; fetching it anew took a third of a training's time
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
-LAST = ("seconds", "steps_done", "data_source", "hardware", "commit", "folder", "error")  # columns of the table
+LAST = (
+    "seconds",
+    "steps_done",
+    "data_source",
+    "data_sha256",
+    "hardware",
+    "commit",
+    "folder",
+    "error",
+)  # columns of the table
 STOPPED = "stopped by hand; the same sweep goes on from the last checkpoint"
 _ALONE = threading.Lock()  # torch's generator and threads belong to the whole process
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What a sweep knows of the data, loaded once: as `data.Images` without its pixels."""
+
+    source: str
+    fingerprint: str
+    shape: tuple[int, ...]
+    n_classes: int
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: settings, seed and the folder it goes to."""
+    """One run of a sweep: settings, seed, the folder it goes to and the data it is to be made of."""
 
     study: str
     config: Any
     seed: int
     budget: Budget
     folder: Path
+    data: Facts
 
     def finished(self) -> dict[str, Any] | None:
-        """The record of this run if its folder holds it whole, with these settings; else None."""
-        return finished_record(self.folder, self.study, self.config, self.seed, self.budget)
+        """The record of this run if its folder holds it whole, with these settings and data; else None."""
+        config = self.config.resolved(self.budget, self.data)
+        return finished_record(self.folder, config, self.data, self.seed, self.budget)
 
 
 def sweep(
@@ -134,13 +158,16 @@ def cells(study: str, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int]
     if not len(seeds):
         raise ValueError("a sweep needs at least one seed; write --seeds 0..4 or 0,2,5")
     found: dict[Path, Cell] = {}
+    facts: dict[tuple[Any, ...], Facts] = {}
     for *combination, seed in itertools.product(*grid.values(), seeds):
-        settings = {key: _like(getattr(defaults, key), v) for key, v in zip(grid, combination, strict=True)}
-        config = dataclasses.replace(defaults, **settings)
-        folder = run_folder(study, config, int(seed), budget).resolve()
+        config = dataclasses.replace(defaults, **dict(zip(grid, combination, strict=True)))
+        folder = run_folder(config.STUDY, config, int(seed), budget).resolve()
         if folder in found:
             raise ValueError(f"the run {folder.name} is named twice; give every value and every seed once")
-        found[folder] = Cell(study, config, int(seed), budget, folder)
+        which = tuple(getattr(config, name) for name in config.DATA)
+        if which not in facts:
+            facts[which] = facts_of(config.load())
+        found[folder] = Cell(config.STUDY, config, int(seed), budget, folder, facts[which])
     return list(found.values())
 
 
@@ -157,27 +184,28 @@ def summary(table: pd.DataFrame, metric: str, *, by: Sequence[str]) -> pd.DataFr
     return finished.groupby(list(by), sort=False)[metric].agg(mean="mean", sd="std", n="count")
 
 
-def _like(default: Any, value: Any) -> Any:
-    """A value from numpy, a list or a whole number as the setting keeps it: one run, one folder."""
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    return tuple(value) if isinstance(value, list) else value
+def facts_of(data: Any) -> Facts:
+    """What is to be remembered of data that were loaded."""
+    return Facts(data.source, data.fingerprint, tuple(getattr(data, "shape", ())), getattr(data, "n_classes", 0))
 
 
-def _run_cell(cell: Cell) -> dict[str, Any]:
-    """What a worker does, one cell at a time whatever its threads."""
-    from vae_helpers.experiments import STUDIES
-
+def _run_cell(study_name: str, values: dict[str, Any], **where: Any) -> dict[str, Any]:
+    """What a worker does, one cell at a time whatever its threads; plain values, for a study in a file of its own."""
+    study = study_of(study_name)
+    cell = Cell(study_name, config_from(study.config, values), **where)
     with _ALONE:
         if (record := cell.finished()) is not None:  # by another sweep, or before the worker was lost
             return record
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         with redirect_stdout(io.StringIO()):  # what data sets announce is in the record, once a cell is enough
-            run = STUDIES[cell.study].run(
-                cell.config, seed=cell.seed, budget=cell.budget, folder=cell.folder, resume=True, progress=False
-            )
+            data = cell.config.load()
+            if data.fingerprint != cell.data.fingerprint:
+                raise DataError(
+                    f"the data are not those that the sweep began with: {data.source}, not {cell.data.source}"
+                )
+            keeping = {"folder": cell.folder, "resume": True, "progress": False}
+            run = study.run(cell.config, seed=cell.seed, budget=cell.budget, images=data, **keeping)
         return run.record
 
 
@@ -223,7 +251,9 @@ def _results(client: Any, waiting: Sequence[Cell]) -> Iterator[tuple[Cell, dict[
     from distributed import KilledWorker, as_completed
 
     def submit(cell: Cell, attempt: str = "") -> Any:  # one key a folder: two sweeps on a scheduler share the run
-        return client.submit(_run_cell, cell, key=f"{cell.study}-{cell.folder}{attempt}")
+        where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
+        key = f"{cell.study}-{cell.folder}{attempt}"
+        return client.submit(_run_cell, cell.study, plain(cell.config), **where, key=key)
 
     def outcome(future: Any) -> dict[str, Any] | Exception:
         try:
@@ -255,6 +285,7 @@ def _row(cell: Cell, keys: Iterable[str], record: dict[str, Any] | None, error: 
     if record:
         row |= record["metrics"] | {key: record[key] for key in ("seconds", "hardware", "commit")}
         row |= {"steps_done": record["steps"], "data_source": record["data"]}
+        row |= {"data_sha256": record.get("data_sha256", "")[:12]}
     return {**row, "folder": str(cell.folder), "error": "" if record else error}
 
 

@@ -15,14 +15,14 @@ from scipy.stats import ttest_rel
 from vae_helpers.experiments import released
 from vae_helpers.training.checkpoint import atomic_write
 
-DROPPED = ("folder", "error")  # of the machine that ran it
+DROPPED = ("data_sha256", "folder", "error")  # of the machine that ran it
 DIGITS = 6  # significant
 CURVES = ".curves.csv"
 
 
 def released_tables() -> list[str]:
     """The names `load_table` knows."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in released.FOLDER.glob("*/*.csv") if "." not in path.stem)
+    return released.released_names(".csv")
 
 
 def load_table(name: str) -> pd.DataFrame:
@@ -33,7 +33,9 @@ def load_table(name: str) -> pd.DataFrame:
     """
     if name not in released_tables():
         raise KeyError(f"no table is released under {name!r}; there are {', '.join(released_tables())}")
-    text = (released.FOLDER / f"{name}.csv").read_text()
+    path = released.released_file(name, ".csv")
+    assert path is not None
+    text = path.read_text()
     head = [line[2:] for line in text.splitlines() if line.startswith("# ")]
     table = pd.read_csv(io.StringIO(text), comment="#")
     table.attrs = {"command": head[0], "note": head[1] if len(head) > 1 else ""}
@@ -47,18 +49,19 @@ def load_curves(name: str) -> pd.DataFrame:
         KeyError: for an unknown table, listing the known ones, or one released without curves.
     """
     load_table(name)
-    path = released.FOLDER / f"{name}{CURVES}"
-    if not path.exists():
+    path = released.released_file(name, CURVES)
+    if path is None:
         raise KeyError(f"the table {name!r} was released without its curves")
     return pd.read_csv(path)
 
 
-def release_table(name: str, source: Path, *, note: str = "", curves: bool = False) -> Path:
+def release_table(name: str, source: Path, *, note: str = "", curves: bool = False, to: Path | None = None) -> Path:
     """Release the CSV that a sweep wrote.
 
     Args:
         name: "study/table". source: the CSV; every run in it must have finished. note: a remark for readers, one line.
         curves: release what the runs evaluated along the way too, from their folders (`load_curves`).
+        to: see `released.folder_to_write`.
 
     Returns:
         the released file's path.
@@ -67,6 +70,7 @@ def release_table(name: str, source: Path, *, note: str = "", curves: bool = Fal
         ValueError: if the file is no such table, a run failed or has a metric that is not finite, or its folder is gone
             and curves are wanted.
     """
+    target = released.folder_to_write(to, name)
     try:
         table = pd.read_csv(source)
         failed = table[table["status"] != "finished"]
@@ -75,6 +79,7 @@ def release_table(name: str, source: Path, *, note: str = "", curves: bool = Fal
         raise ValueError(f"{source} is no table of a sweep ({type(error).__name__}: {error})") from None
     if len(failed):
         raise ValueError(f"{source}: {len(failed)} of {len(table)} runs did not finish; run the sweep again first")
+    _check_one_source(table, source)
     with_folders = table
     table = table.drop(columns=[column for column in DROPPED if column in table])
     infinite = [c for c in table.select_dtypes("number") if not table[c].dropna().map(math.isfinite).all()]
@@ -82,12 +87,22 @@ def release_table(name: str, source: Path, *, note: str = "", curves: bool = Fal
         raise ValueError(f"{source} has values that are not finite in {', '.join(infinite)}")
     if curves:
         along = _curves(with_folders).to_csv(index=False, float_format=f"%.{DIGITS}g")
-        atomic_write(released.FOLDER / f"{name}{CURVES}", lambda file: file.write(along.encode()))
+        atomic_write(target / f"{name}{CURVES}", lambda file: file.write(along.encode()))
     rows = table.to_csv(index=False, float_format=f"%.{DIGITS}g")
     head = "".join(f"# {line}\n" for line in (command, note) if line)
-    path = released.FOLDER / f"{name}.csv"
+    path = target / f"{name}.csv"
     atomic_write(path, lambda file: file.write((head + rows).encode()))
     return path
+
+
+def _check_one_source(table: pd.DataFrame, source: Path) -> None:
+    """Runs with the same settings of their data must have had the same data."""
+    settings = [name for name in ("data", "source", "size", "channels", "test_share", "split_seed") if name in table]
+    groups = table.groupby(settings) if settings else [("", table)]
+    for _, rows in groups:
+        for column in ("data_source", "data_sha256"):
+            if column in rows and len(found := rows[column].dropna().unique()) > 1:
+                raise ValueError(f"{source} mixes runs on different data: {' | '.join(map(str, found))}")
 
 
 def _curves(table: pd.DataFrame) -> pd.DataFrame:

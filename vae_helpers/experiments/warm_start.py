@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import safetensors.torch
 import torch
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 from vae_helpers import objectives
 from vae_helpers.data import FactorCode, FactorImages
 from vae_helpers.experiments import sprites, supervised
-from vae_helpers.experiments.run import Keeping, Run, check_choices, finished_record, run_folder, train
+from vae_helpers.experiments.run import Given, Run, finished_record, prepare, run_folder
+from vae_helpers.experiments.settings import Study
 from vae_helpers.experiments.supervised import CodeBatches, SupervisedConfig, WithCode
 from vae_helpers.models import VAE
 from vae_helpers.nets import FixedVariance
 from vae_helpers.objectives import Terms
 from vae_helpers.priors import FactorMarginals, MixturePrior, Prior, SmoothedUniform, StandardNormal
-from vae_helpers.training import Budget, GradientStep, pick_device
+from vae_helpers.training import Budget, GradientStep
 
 SNAPSHOTS = (0, 35, 100, 200, 300)  # steps of the write-up's figures
 COMPONENTS, COMPONENT_SD = 50, 0.3  # of the mixture prior at its start
@@ -27,15 +27,16 @@ WIDEST = 0.3  # standard deviation of q(z | x) that "two_steps" gives a factor o
 LINE = (0.0, 0.001, 0.003, 0.01, 0.03, *(t / 10 for t in range(1, 11)))  # points from the start to the end weights
 
 
-@dataclass(frozen=True)
-class WarmStartConfig:
+@dataclass(frozen=True, kw_only=True)
+class WarmStartConfig(sprites.CodeSettings):
     """Settings of one run of unsupervised learning."""
+
+    STUDY: ClassVar = "warm_start"
+    STEPS: ClassVar = {"smoke": 10, "quick": 300, "full": 2000}
 
     start: Literal["released", "supervised", "random"] = "released"
     """the released supervised weights of the code; those of the finished ``supervised`` run of the same code, source,
     seed, budget and precision; or random ones"""
-    code: sprites.CodeName = "line"
-    """orientation as one latent from -0.9 to 0.9, or as two on a circle"""
     objective: Literal["elbo", "supervised"] = "elbo"
     """what is maximised: the ELBO; or, as a control, the supervised objective with the same step size and steps"""
     trained: Literal["both", "encoder", "decoder"] = "both"
@@ -46,20 +47,10 @@ class WarmStartConfig:
     prior: Literal["uniform", "marginals", "mixture", "standard"] = "uniform"
     """p(z): uniform on [-1, 1], for tiny sd (wider posteriors pay for reaching over its ends); mixtures at the factors'
     values; a trained mixture of 50 Gaussians; N(0, I)"""
-    source: sprites.Source = "rendered"
-    """images drawn by the formula, or the official file"""
     lr: float = 1e-4
     """Adam's step size"""
-    decay: bool = False
-    """let the step size fall linearly to zero over the second half of the steps"""
-    batch_size: int = 64
-    """images a step"""
     steps: int = 0
     """optimiser steps; 0 takes the budget's: smoke 10, quick 300, full 2,000"""
-    bf16: bool = False
-    """convolutions in bfloat16"""
-    compiled: bool = False
-    """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
 
 
 def build(config: WarmStartConfig) -> VAE:
@@ -68,7 +59,6 @@ def build(config: WarmStartConfig) -> VAE:
     Raises:
         ValueError: for an unknown setting, or sd = mle with a random start, which has no errors yet.
     """
-    check_choices(config)
     if config.sd == "mle" and config.start == "random":
         raise ValueError("sd='mle' is that of a supervised encoder; with start='random' choose another sd")
     code = sprites.CODES[config.code]
@@ -95,17 +85,15 @@ def _prior(name: str, code: FactorCode) -> Prior:
 def run(
     config: WarmStartConfig,
     *,
-    seed: int,
-    budget: Budget | None = None,
     images: FactorImages | None = None,
     supervised_model: VAE | None = None,
-    **keeping: Unpack[Keeping],
+    **given: Unpack[Given],
 ) -> Run:
     """Maximise the ELBO from the start, and measure what becomes of the code.
 
     Args:
-        config: the settings. seed: of draws, noise and random weights. budget: None for `Budget.current`.
-        images: data already opened; None opens what the config names. keeping: see `experiments.run.Keeping`.
+        config: the settings. images: data already opened; None opens what the config names.
+        given: see `experiments.run.Given`.
         supervised_model: where to start, of study ``supervised``; None for what ``config.start`` names.
 
     Returns:
@@ -119,16 +107,12 @@ def run(
         ValueError: for a setting out of range, or a supervised run that is not there. DataError: if the official file
             is wanted and cannot be had.
     """
-    check_choices(config)
-    budget = Budget.current() if budget is None else budget
-    config = dataclasses.replace(config, steps=config.steps or budget.pick(smoke=10, quick=300, full=2000))
+    job = prepare(config, images, given)
+    images, device, code = job.data, job.device, sprites.CODES[config.code]
     if config.start != "random" and supervised_model is None:
-        supervised_model = starting_model(config, seed=seed, budget=budget)
-    images = sprites.images_of(config.source) if images is None else images
-    code, device = sprites.CODES[config.code], pick_device()
-    classes = sprites.draw(images, budget.pick(smoke=100, quick=2000, full=10_000), seed=seed, device=device)
-    torch.manual_seed(seed)
-    model = build(config)
+        supervised_model = starting_model(config, images, seed=job.seed, budget=job.budget)
+    classes = sprites.draw(images, job.pick(100, 2000, 10_000), seed=job.seed, device=device)
+    model = job.build(build).cpu()
     if config.start != "random":
         assert supervised_model is not None
         sd = None
@@ -140,49 +124,39 @@ def run(
     for name, part in (("encoder", model.encoder), ("decoder", model.decoder)):
         part.requires_grad_(config.trained in ("both", name))
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    n_curve, n_line = budget.pick(smoke=50, quick=500, full=1000), budget.pick(smoke=50, quick=500, full=2000)
+    n_curve, n_line = job.pick(50, 500, 1000), job.pick(50, 500, 2000)
 
     def evaluate(model: Any) -> dict[str, float]:
-        return sprites.measure_along(model, code, images, classes[:n_curve], seed=seed)
+        return sprites.measure_along(model, code, images, classes[:n_curve], seed=job.seed)
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(seed)
+        torch.manual_seed(job.seed)
         metrics = sprites.measure_codes(model, code, images, classes)
-        metrics |= sprites.measure_metrics(model, images, seed=seed, budget=budget, device=device)
+        metrics |= sprites.measure_metrics(model, images, seed=job.seed, budget=job.budget, device=device)
         x = images.pixels(classes[:n_line])
-        metrics |= {f"{name}_end": value for name, value in squared_gradients(model, x, seed=seed).items()}
+        metrics |= {f"{name}_end": value for name, value in squared_gradients(model, x, seed=job.seed).items()}
         end = {name: value.clone() for name, value in model.state_dict().items()}
         for t in LINE:
             model.load_state_dict({name: start[name].lerp(end[name], t) for name in end})
-            metrics[f"line_{t:g}"] = negative_bound(model, x, seed=seed)
+            metrics[f"line_{t:g}"] = negative_bound(model, x, seed=job.seed)
             if t == 0:
                 found = sprites.measure_codes(model, code, images, classes)
                 metrics |= {f"start_{name}": value for name, value in found.items()}
-                metrics |= {f"{name}_start": value for name, value in squared_gradients(model, x, seed=seed).items()}
+                metrics |= {
+                    f"{name}_start": value for name, value in squared_gradients(model, x, seed=job.seed).items()
+                }
         model.load_state_dict(end)
         return metrics
 
-    torch.manual_seed(seed)  # the same noise in training, whatever came before
-    return train(
-        "warm_start",
-        config,
+    torch.manual_seed(job.seed)  # the same noise in training, whatever came before
+    objective = elbo if config.objective == "elbo" else supervised.objective
+    return job.train(
         model,
-        CodeBatches(code, images, batch_size=config.batch_size, seed=seed, device=device),
-        update=GradientStep(
-            model,
-            elbo if config.objective == "elbo" else supervised.objective,
-            lr=config.lr,
-            bf16=config.bf16,
-            compiled=config.compiled,
-            decay_steps=config.steps if config.decay else 0,
-        ),
-        seed=seed,
-        budget=budget,
-        data=images.source,
+        CodeBatches(code, images, **job.stream),
+        GradientStep(model, objective, **job.config.options),
         measure=measure,
         evaluate=evaluate,
         eval_at=SNAPSHOTS,
-        **keeping,
     )
 
 
@@ -191,7 +165,7 @@ def elbo(model: VAE, batch: WithCode) -> Terms:
     return objectives.elbo(model, batch.x)
 
 
-def starting_model(config: WarmStartConfig, *, seed: int, budget: Budget) -> VAE:
+def starting_model(config: WarmStartConfig, images: FactorImages | None = None, *, seed: int, budget: Budget) -> VAE:
     """The supervised model that ``config.start`` names.
 
     Raises:
@@ -202,8 +176,8 @@ def starting_model(config: WarmStartConfig, *, seed: int, budget: Budget) -> VAE
 
         return load_released(f"supervised/{config.code}").model
     options = SupervisedConfig(code=config.code, source=config.source, bf16=config.bf16)
-    folder = run_folder("supervised", options, seed, budget)
-    if finished_record(folder, "supervised", options, seed, budget) is None:
+    folder, images = run_folder("supervised", options, seed, budget), images or options.load()
+    if finished_record(folder, options.resolved(budget, images), images, seed, budget) is None:
         flags = f"--code {config.code} --source {config.source}{' --bf16' if config.bf16 else ''}"
         raise ValueError(
             f"start='supervised' needs a finished run in {folder}, with today's settings; make it first: "
@@ -276,3 +250,11 @@ def squared_gradients(model: VAE, x: Tensor, *, seed: int, batch_size: int = 500
         found[f"gradient_{name}"] = (first @ second).item()
         found[f"gradient_agreement_{name}"] = nn.functional.cosine_similarity(first, second, dim=0).item()
     return found
+
+
+STUDY = Study(
+    WarmStartConfig,
+    "dSprites: unsupervised learning from the supervised solution or from random weights (notebook 07)",
+    build,
+    run,
+)

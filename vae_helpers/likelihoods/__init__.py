@@ -21,7 +21,7 @@ Levels(...)          8-bit levels; any but the Bernoulli     that of the density
 
 from vae_helpers.likelihoods.base import Likelihood
 from vae_helpers.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
-from vae_helpers.likelihoods.choice import LikelihoodName, choose_likelihood
+from vae_helpers.likelihoods.choice import LikelihoodName, choose_likelihood, register_likelihood
 from vae_helpers.likelihoods.discretised import Levels, Logistic
 from vae_helpers.likelihoods.gaussian import Gaussian, GaussianOptimal, GaussianPerPixel, Output
 from vae_helpers.likelihoods.levels import (
@@ -47,4 +47,5 @@ __all__ = [
     "log_mass_continuous_bernoulli",
     "log_mass_logistic",
     "log_mass_normal",
+    "register_likelihood",
 ]

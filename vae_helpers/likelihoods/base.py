@@ -30,6 +30,11 @@ class Likelihood(nn.Module, ABC):
         """
         raise ValueError(f"{type(self).__name__} gives grey levels no probability; its value is not comparable")
 
+    @property
+    def has_log_mass(self) -> bool:
+        """True if `log_mass` gives 8-bit levels a probability."""
+        return type(self).log_mass is not Likelihood.log_mass
+
     @abstractmethod
     def mean(self, out: Tensor) -> Tensor:
         """E[x | z], (..., D)."""

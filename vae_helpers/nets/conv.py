@@ -16,17 +16,17 @@ class ConvFeatures(nn.Module):
     """Strided convolutions (4x4, stride 2), each followed by a ReLU; flat images in, flat features out.
 
     Args:
-        image_shape: (C, H, W); H and W divisible by 2 once per entry of ``channels``.
+        image_shape: (C, H, W), or (H, W) of one channel; an odd side is halved to the smaller half.
         channels: output channels of each convolution.
 
     Raises:
         ValueError: if the image cannot be halved that often.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], *, channels: Sequence[int] = (32, 32, 64, 64)) -> None:
+    def __init__(self, image_shape: Sequence[int], *, channels: Sequence[int] = (32, 32, 64, 64)) -> None:
         super().__init__()
-        self.image_shape = image_shape
-        height, width = _halved(image_shape, len(channels))
+        self.image_shape = image_shape = with_channels(image_shape)
+        height, width = halved(image_shape, len(channels))[-1]
         self.out_dim = channels[-1] * height * width
         layers: list[nn.Module] = []
         for n_in, n_out in itertools.pairwise([image_shape[0], *channels]):
@@ -55,7 +55,7 @@ class ConvEncoder(nn.Module):
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
+        image_shape: Sequence[int],
         out_dim: int,
         *,
         channels: Sequence[int] = (32, 32, 64, 64),
@@ -81,8 +81,9 @@ class ConvDecoder(nn.Module):
     """The mirror of `ConvEncoder`: two linear layers, transposed convolutions, flat images out.
 
     Args:
-        z_dim: input features. image_shape: (C, H, W) of the output.
+        z_dim: input features. image_shape: of the output, as `ConvFeatures`; an odd side gets its lost row back.
         channels: channels of the *encoder* it mirrors. h_dim: width of the hidden layer.
+        n_params: outputs per pixel, of the likelihood.
 
     Raises:
         ValueError: if the image cannot be halved that often.
@@ -93,19 +94,22 @@ class ConvDecoder(nn.Module):
     def __init__(
         self,
         z_dim: int,
-        image_shape: tuple[int, int, int],
+        image_shape: Sequence[int],
         *,
         channels: Sequence[int] = (32, 32, 64, 64),
         h_dim: int = 128,
+        n_params: int = 1,
     ) -> None:
         super().__init__()
-        height, width = _halved(image_shape, len(channels))
-        self.grid = (channels[-1], height, width)
+        image_shape = with_channels(image_shape)
+        sizes = halved(image_shape, len(channels))[::-1]
+        self.grid = (channels[-1], *sizes[0])
         self.stem = nn.Sequential(nn.Linear(z_dim, h_dim), nn.ReLU(), nn.Linear(h_dim, math.prod(self.grid)), nn.ReLU())
-        widths = [*channels[::-1], image_shape[0]]
+        widths = [*channels[::-1], n_params * image_shape[0]]
         layers: list[nn.Module] = []
-        for n_in, n_out in itertools.pairwise(widths):
-            layers += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
+        for (n_in, n_out), (small, large) in zip(itertools.pairwise(widths), itertools.pairwise(sizes), strict=True):
+            odd = (large[0] - 2 * small[0], large[1] - 2 * small[1])
+            layers += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1, output_padding=odd), nn.ReLU()]
         self.deconv = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -116,34 +120,78 @@ class ConvDecoder(nn.Module):
 
 
 class CropDecoder(nn.Module):
-    """A 28x28 image from 12x12 features: 64x12x12, transposed convolutions (3x3 stride 2, 5x5) to 29x29, cropped.
+    r"""An image from a grid of features, doubled by transposed convolutions to a little more, and cropped.
+
+    A digit: 64x12x12, doubled (3x3, stride 2) to 25x25, a 5x5 convolution to 29x29, cropped to 28x28. A side of s
+    pixels starts from :math:`\lceil (s - 3) / 2^n \rceil - 1` with the fewest doublings n >= 1 that make it 16 at most.
 
     Args:
-        in_dim: input features. channels: output channels C. h_channels: between the convolutions.
+        in_dim: input features. image_shape: (H, W) or (C, H, W) of the output, sides of 6 pixels or more.
+        n_params: outputs per pixel, of the likelihood. h_channels: between the convolutions.
 
-    Source: the shapes of a public write-up on the decoder variance (notebook 04); 29x29 is what they give.
+    Raises:
+        ValueError: for a smaller image.
+
+    Source: the shapes of a public write-up on the decoder variance (notebook 04) for 28x28; 29x29 is what they give.
     """
 
-    GRID = (12, 12, 64)
+    IN_CHANNELS, LARGEST = 64, 16
 
-    def __init__(self, in_dim: int, *, channels: int = 1, h_channels: int = 16) -> None:
+    def __init__(
+        self, in_dim: int, image_shape: Sequence[int] = (28, 28), *, n_params: int = 1, h_channels: int = 16
+    ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Linear(in_dim, math.prod(self.GRID)), nn.ReLU())
-        self.deconv = nn.Sequential(
-            nn.ConvTranspose2d(self.GRID[-1], h_channels, 3, stride=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(h_channels, channels, 5),
-        )
+        n_colours, *self.size = with_channels(image_shape)
+        if min(self.size) < 6:
+            raise ValueError(f"an image of {self.size[0]}x{self.size[1]} is too small: 6 pixels a side at least")
+        n = 1
+        while -(-(max(self.size) - 3) // 2**n) - 1 > self.LARGEST:
+            n += 1
+        rows, columns = (-(-(side - 3) // 2**n) - 1 for side in self.size)
+        self.grid = (max(rows, 1), max(columns, 1), self.IN_CHANNELS)
+        self.stem = nn.Sequential(nn.Linear(in_dim, math.prod(self.grid)), nn.ReLU())
+        layers: list[nn.Module] = []
+        for n_in in (self.IN_CHANNELS, *[h_channels] * (n - 1)):
+            layers += [nn.ConvTranspose2d(n_in, h_channels, 3, stride=2), nn.ReLU()]
+        self.deconv = nn.Sequential(*layers, nn.ConvTranspose2d(h_channels, n_params * n_colours, 5))
 
     def forward(self, h: Tensor) -> Tensor:
-        """h (..., in_dim) -> (..., channels*784)."""
+        """h (..., in_dim) -> (..., n_params*C*H*W)."""
         # laid out with the channels last, in which order a CPU convolves faster (benchmark conv-steps)
-        grid = self.stem(h.reshape(-1, h.shape[-1])).reshape(-1, *self.GRID).permute(0, 3, 1, 2)
-        return self.deconv(grid)[..., :28, :28].reshape(*h.shape[:-1], -1)
+        grid = self.stem(h.reshape(-1, h.shape[-1])).reshape(-1, *self.grid).permute(0, 3, 1, 2)
+        return self.deconv(grid)[..., : self.size[0], : self.size[1]].reshape(*h.shape[:-1], -1)
 
 
-def _halved(image_shape: tuple[int, int, int], times: int) -> tuple[int, int]:
-    _, height, width = image_shape
-    if height % 2**times or width % 2**times:
+def with_channels(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """(C, H, W) of (C, H, W) or of (H, W), which has one channel.
+
+    Raises:
+        ValueError: for another number of axes, or a side below 1.
+    """
+    shape = tuple(image_shape) if len(image_shape) == 3 else (1, *image_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"an image is (H, W) or (C, H, W), got {tuple(image_shape)}")
+    return shape[0], shape[1], shape[2]
+
+
+def n_halvings(image_shape: Sequence[int]) -> int:
+    """How often images of this shape are halved by default: while the smaller side has 8 pixels or more."""
+    return max(1, min(image_shape[-2:]).bit_length() - 3)
+
+
+def conv_channels(image_shape: Sequence[int]) -> tuple[int, ...]:
+    """Channels of `ConvEncoder` for a shape, one per halving: 32, 32, then 64; (32, 32, 64, 64) for 64x64."""
+    n = n_halvings(image_shape)
+    return ((32, 32) + (64,) * n)[:n]
+
+
+def halved(image_shape: Sequence[int], times: int) -> list[tuple[int, int]]:
+    """(H, W) before and after each halving, the smaller half of an odd side.
+
+    Raises:
+        ValueError: if a side would have no pixel left.
+    """
+    height, width = image_shape[-2:]
+    if min(height, width) >> times == 0:
         raise ValueError(f"an image of {height}x{width} cannot be halved {times} times; use fewer channels")
-    return height >> times, width >> times
+    return [(height >> k, width >> k) for k in range(times + 1)]

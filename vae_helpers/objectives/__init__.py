@@ -17,6 +17,7 @@ from vae_helpers.objectives.bounds import (
     log_weights,
     reconstruction,
 )
+from vae_helpers.objectives.choice import choose_objective, register_objective
 from vae_helpers.objectives.conditional import conditional_elbo
 from vae_helpers.objectives.non_synergistic import masked_elbo, synergy
 from vae_helpers.objectives.semi_supervised import (
@@ -46,6 +47,7 @@ __all__ = [
     "check_labels",
     "check_terms",
     "check_weights",
+    "choose_objective",
     "classification",
     "conditional_elbo",
     "descending_subset",
@@ -62,6 +64,7 @@ __all__ = [
     "permuted",
     "random_subset",
     "reconstruction",
+    "register_objective",
     "supervised",
     "synergy",
     "total_loss",

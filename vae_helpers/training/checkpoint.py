@@ -86,18 +86,26 @@ def check_usable(path: Path, *, resume: bool) -> None:
     check_writable(path)
 
 
-def load(path: Path, *, config: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a checkpoint and check that it belongs to this model and this configuration.
+def load(
+    path: Path,
+    *,
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Any],
+    newer: Mapping[str, Any] | None = None,
+    data: str = "",
+) -> dict[str, Any]:
+    """Read a checkpoint and check that it belongs to this model, this configuration and these data.
 
     Args:
-        path: the file. config: of the run that wants to go on. shapes: of its parameters, by name.
+        path: the file. config: of the run that wants to go on. shapes: of its parameters, by name. newer: values of
+            settings that an older checkpoint may lack. data: fingerprint of the data; either side may be without.
 
     Returns:
         the saved state, on the CPU.
 
     Raises:
-        CheckpointError: if the file is cut short or damaged, or of another model or configuration
-            (the differences are listed).
+        CheckpointError: if the file is cut short or damaged, or of another model, configuration (the differences are
+            listed) or data.
     """
     try:
         content = path.read_bytes()
@@ -111,8 +119,15 @@ def load(path: Path, *, config: Mapping[str, Any], shapes: Mapping[str, Any]) ->
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this package, format {FORMAT}. Delete it to start afresh.")
+    there = state.get("data", "")
+    if there and data and there != data:
+        raise CheckpointError(
+            f"{path} is of a run on other data (sha256 {there[:12]}… there, {data[:12]}… here). "
+            "Put back the data it was made with, or choose another folder."
+        )
     _same("model", path, state["shapes"], shapes)
-    _same("configuration", path, state["config"], config)
+    added = {key: value for key, value in (newer or {}).items() if key in config}
+    _same("configuration", path, {**added, **state["config"]}, config)
     return state
 
 

@@ -46,6 +46,8 @@ def fit(
     checkpoint_every: int = 1000,
     resume: bool = False,
     config: Mapping[str, Any] | None = None,
+    newer: Mapping[str, Any] | None = None,
+    data: str = "",
     progress: bool = True,
     title: str = "",
 ) -> History:
@@ -68,7 +70,9 @@ def fit(
             likewise; for live views and logs.
         log_every: steps a row of the history averages over; also how often losses are checked.
         checkpoint: file to write every ``checkpoint_every`` steps (at a multiple of ``log_every``) and at the end.
-        resume: go on from ``checkpoint`` if it exists. config: saved in it and compared on resuming.
+        resume: go on from ``checkpoint`` if it exists. config: saved in it and compared on resuming. newer: what
+            settings that an older checkpoint does not have yet are taken to be there.
+        data: fingerprint of the data, saved and compared likewise; a checkpoint without one is not compared.
         progress: show progress. title: its first words.
 
     Returns:
@@ -88,11 +92,11 @@ def fit(
     if update is None:
         assert objective is not None
         update = GradientStep(model, objective, lr=lr, bf16=bf16, compiled=compiled)
-    run = _Run(update, batches, History(), checkpoint, dict(config or {}))
+    run = _Run(update, batches, History(), checkpoint, dict(config or {}), data)
     if checkpoint is not None:
         checkpoints.check_usable(checkpoint, resume=resume)
         if checkpoint.exists():
-            run.load()
+            run.load(dict(newer or {}))
     if watch is not None:
         run.watch = watch
     device = next(model.parameters()).device
@@ -145,9 +149,16 @@ class _Run:
     """The state of one call of `fit`: what a checkpoint holds."""
 
     def __init__(
-        self, update: Update, batches: Stream, history: History, path: Path | None, config: dict[str, Any]
+        self,
+        update: Update,
+        batches: Stream,
+        history: History,
+        path: Path | None,
+        config: dict[str, Any],
+        data: str,
     ) -> None:
         self.update, self.batches, self.history, self.path, self.config = update, batches, history, path, config
+        self.data = data
         self.at = 0
         self.names: list[str] = []
         self.last_good = 0
@@ -218,15 +229,16 @@ class _Run:
             "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "history": self.history.state_dict(),
             "config": self.config,
+            "data": self.data,
             "shapes": self._shapes(),
         }
         checkpoints.save(self.path, state)
         self.last_good = self.at
 
-    def load(self) -> None:
+    def load(self, newer: dict[str, Any]) -> None:
         """Go on from the checkpoint."""
         assert self.path is not None
-        state = checkpoints.load(self.path, config=self.config, shapes=self._shapes())
+        state = checkpoints.load(self.path, config=self.config, newer=newer, data=self.data, shapes=self._shapes())
         self.update.load_state_dict(state["update"])
         self.batches.load_state_dict(state["batches"])
         self.history.load_state_dict(state["history"])

@@ -1,4 +1,4 @@
-"""What study ``nonsyn`` measures itself: the bound, what comes through the noise of a code, what rotation moves."""
+"""Latents one by one: their KLs and the bound, what comes through the noise of a code, what rotation moves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from torch import Tensor
 from vae_helpers import objectives
 from vae_helpers.data import FactorGrid, FactorImages
 from vae_helpers.distributions import sample_normal
-from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
-from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
+from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE, AggregatePosterior, aggregate_posterior
 from vae_helpers.evaluation.correlation import gaussian_total_correlation
 from vae_helpers.evaluation.disentanglement import factor_r2, mean_activations
 from vae_helpers.models import VAE
