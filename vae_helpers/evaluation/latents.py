@@ -25,7 +25,7 @@ def measure_bound(model: VAE, x: Tensor, *, omega: float = 0.9, batch_size: int 
         nats per image: ``test_elbo_bound``, ``test_log_px``, ``test_kl``, ``kl_latent_1`` ... from the largest;
         ``synergy_loss``, KL of the latents that the greedy choice would leave out, ``n_kept`` how many it keeps;
         ``active_units`` (variance of the mean over 0.01); ``gaussian_tc_mean`` and ``gaussian_tc_sampled``, total
-        correlation of the Gaussian with the covariance of the means and of samples.
+        correlation of the Gaussian with the covariance of the means and of samples, if x has more images than latents.
     """
     log_px, means, logvars, samples = [], [], [], []
     for part in x.split(batch_size):
@@ -47,8 +47,14 @@ def measure_bound(model: VAE, x: Tensor, *, omega: float = 0.9, batch_size: int 
         "synergy_loss": moments.kl[~keep].sum().item(),
         "n_kept": keep.sum().item(),
         "active_units": moments.active_units(),
-        "gaussian_tc_mean": gaussian_total_correlation(torch.cat(means)),
-        "gaussian_tc_sampled": gaussian_total_correlation(torch.cat(samples)),
+        **(
+            {}
+            if len(x) <= model.z_dim
+            else {  # a covariance needs more images than latents
+                "gaussian_tc_mean": gaussian_total_correlation(torch.cat(means)),
+                "gaussian_tc_sampled": gaussian_total_correlation(torch.cat(samples)),
+            }
+        ),
     }
 
 
