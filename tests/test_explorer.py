@@ -126,17 +126,17 @@ def labelled():
 def test_a_label_button_changes_the_picture_and_keeps_the_style(labelled):
     explorer = LabelExplorer(*labelled, shape=(28, 28), n_sliders=3)
     picture, code = explorer.image.value, explorer.z.clone()
-    explorer.label.value = "7"
+    explorer.label.value = 7
     assert explorer.image.value != picture
     torch.testing.assert_close(explorer.z, code)
-    explorer.label.value = "0"
+    explorer.label.value = 0
     assert explorer.image.value == picture
 
 
 def test_the_edited_picture_is_the_code_under_the_chosen_label(labelled):
     model, x, y = labelled
     explorer = LabelExplorer(model, x, y, shape=(28, 28))
-    explorer.label.value = "3"
+    explorer.label.value = 3
     explorer.sliders[0].value += 1
     expected = model.decode_mean(explorer.z[None], torch.eye(10)[3:4])
     torch.testing.assert_close(explorer._decoded(explorer.z[None]), expected)
@@ -147,12 +147,12 @@ def test_another_example_brings_its_own_label_and_reset_keeps_to_it(labelled):
     model, x, y = labelled
     explorer = LabelExplorer(model, x, y, shape=(28, 28))
     explorer.example.value = 4
-    assert explorer.label.value == "4"
+    assert explorer.label.value == 4
     torch.testing.assert_close(explorer.z, model.encode(x, torch.eye(10)[y])[0][4])
     picture = explorer.image.value
-    explorer.label.value = "9"
+    explorer.label.value = 9
     explorer.reset.click()
-    assert explorer.label.value == "4"
+    assert explorer.label.value == 4
     assert explorer.image.value == picture
 
 
@@ -160,7 +160,7 @@ def test_the_label_explorer_draws_once_a_change(labelled, monkeypatch):
     explorer = LabelExplorer(*labelled, shape=(28, 28))
     drawn = []
     monkeypatch.setattr(explorer, "_render", lambda values: drawn.append(1) or explorer._picture(values))
-    explorer.label.value = "5"
+    explorer.label.value = 5
     assert len(drawn) == 1
     explorer.example.value = 2
     assert len(drawn) == 2
@@ -213,7 +213,7 @@ def test_a_label_changes_only_the_models_whose_decoder_is_told(placements):
     assert (one["both"][above_the_mark] != other["both"][above_the_mark]).any()
     assert (one["encoder"][above_the_mark] == other["encoder"][above_the_mark]).all()
     picture = explorer.image.value
-    explorer.label.value = "7"
+    explorer.label.value = 7
     assert explorer.image.value != picture
 
 
@@ -222,7 +222,7 @@ def test_a_comparison_starts_from_the_code_and_label_of_the_chosen_example(place
     explorer = ComparisonExplorer(models, x, y, shape=(28, 28), n_sliders=3)
     explorer.sliders[1].value = 1.5
     explorer.example.value = 4
-    assert explorer.label.value == "4"
+    assert explorer.label.value == 4
     assert [slider.value for slider in explorer.sliders] == [0.0, 0.0, 0.0]
     for name, panel in explorer.panels.items():
         torch.testing.assert_close(panel.z, models[name].encode(x, torch.eye(10)[y])[0][4])

@@ -68,7 +68,7 @@ def test_class_folders_are_labels_in_the_order_of_their_names(tmp_path):
     assert (images.x_train.shape, images.x_test.shape) == ((27, 30), (3, 30))
     assert images.x_train.dtype == torch.uint8
     assert sorted(images.y_test.tolist()) == [0, 1, 2]  # a tenth of each class
-    assert images.source == "27 train and 3 test pictures of the folder zoo"
+    assert images.source == "27 train and 3 test pictures of the folder zoo, 3 classes (cat, Dog, emu)"
     for x, y in ((images.x_train, images.y_train), (images.x_test, images.y_test)):
         for row, label in zip(x, y.tolist(), strict=True):
             candidates = [noise(6, 5, seed=100 * label + i).reshape(-1) for i in range(10)]

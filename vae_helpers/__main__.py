@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -202,37 +202,48 @@ def release(
 
 
 def data(
-    name: Annotated[Literal["mnist", "frey", "drawn-faces", "dsprites", "portraits", "celeba"], tyro.conf.Positional],
+    name: Annotated[str, tyro.conf.Positional],
     check: bool = False,
     official: bool = False,
     download: bool = False,
+    size: str = "",
+    channels: int = 0,
 ) -> None:
-    """Load a data set (fetching it if need be) and say what is there.
+    """Load a data set or your own images (fetching or packing them if need be) and say what is there.
 
     Args:
-        name: which.
+        name: mnist, frey, drawn-faces, dsprites, portraits, celeba, a data set of torchvision (fashion-mnist, kmnist,
+            emnist, qmnist, usps, cifar10, svhn, omniglot), or the path of a folder of pictures, an .npy, .npz or idx
+            file.
         check: also count its values; for dsprites, compare the drawn images with genuine ones that are at hand.
         official: of dsprites, the official file in place of the drawn images.
         download: of celeba, fetch what is missing (1.4 GB); the others that can be fetched are so without asking.
+        size: HxW, to which pictures are resized and cropped.
+        channels: 1 for grey, 3 for colour; 0 takes what the pictures are.
     """
-    from vae_helpers.data import IMAGE_SETS, data_root, load_celeba, load_dsprites, load_portraits
+    from vae_helpers.data import data_root, load_celeba, load_dsprites, load_images, load_portraits
     from vae_helpers.data.dsprites import compare_dsprites
+    from vae_helpers.experiments.settings import parse_size
 
     print(f"data root: {data_root()}")
     if official and name != "dsprites":
         raise ValueError(f"--official is for dsprites; {name} has one source")
     if download and name != "celeba":
-        raise ValueError(f"--download is for celeba; {name} is drawn, or fetched without asking")
+        raise ValueError(f"--download is for celeba; {name} is drawn, fetched without asking, or your own")
     if name in ("dsprites", "portraits"):
         drawn = load_portraits() if name == "portraits" else load_dsprites("official" if official else "rendered")
         factors = ", ".join(f"{n} {size}" for n, size in zip(drawn.grid.names, drawn.grid.sizes, strict=True))
-        size = "x".join(map(str, drawn.shape))
-        print(f"{drawn.name}: {drawn.source}; {drawn.grid.n_images:,} images {size}; values of {factors}")
+        words = "x".join(map(str, drawn.shape))
+        print(f"{drawn.name}: {drawn.source}; {drawn.grid.n_images:,} images {words}; values of {factors}")
         if check and name == "dsprites":
             print(*compare_dsprites(), sep="\n")
         return
-    images = load_celeba(download=download) if name == "celeba" else IMAGE_SETS[name]()
-    print(f"{images.name}: {images.source}; images {'x'.join(map(str, images.shape))}")
+    if download:
+        load_celeba(download=True)
+    images = load_images(name, size=parse_size(size) if size else None, channels=channels or None)
+    classes = f"; {images.n_classes} classes: {', '.join(images.classes[:20])}" if images.classes else ""
+    print(f"{images.name}: {images.source}; images {'x'.join(map(str, images.shape))}{classes}")
+    print(f"sha256 of the content: {images.fingerprint}")
     if check:
         for split, x, y in (("train", images.x_train, images.y_train), ("test", images.x_test, images.y_test)):
             counts = sum(part.flatten().bincount(minlength=256) for part in x.split(10_000)).double() / x.numel()
@@ -274,6 +285,10 @@ def main() -> None:
         else:
             commands = {**COMMANDS, "train": _train_help}
             tyro.extras.subcommand_cli_from_dict(commands, prog="python -m vae_helpers", args=arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `| head`: whoever reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        raise SystemExit(141) from None
     except (ValueError, KeyError, DataError, CheckpointError, NonFiniteLossError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
         raise SystemExit(f"error: {message}") from None

@@ -131,7 +131,7 @@ def decode(trained: Trained, z: Any, y: Labels | None = None) -> Tensor:
     if z.shape[-1] != model.z_dim:
         raise ValueError(f"codes of this model have {model.z_dim} latents, got {tuple(z.shape)}")
     flat = z.reshape(-1, model.z_dim)
-    if isinstance(model, ConditionalVAE) and not isinstance(model, GMVAE):
+    if _takes_labels(model):
         if y is None:
             raise ValueError("this model draws a code with a label: give y, one per code or one for all")
         pictures = model.decode_mean(flat, model.one_hot(_labels(y, len(flat)).to(flat.device)))
@@ -209,6 +209,7 @@ def explore(trained: Trained, images: Any, y: Labels | None = None, **options: A
 
     model: Any = trained.model.cpu()
     if isinstance(images, Images):
+        options = {"classes": images.classes or None, **options} if _takes_labels(model) else options
         y = images.y_test[:1000] if y is None and len(images.y_test) else y
         images = images.x_test[:1000]
     x, shape = _pixels(trained, images), trained.config.shape
@@ -216,7 +217,7 @@ def explore(trained: Trained, images: Any, y: Labels | None = None, **options: A
     if isinstance(model, GMVAE):
         found: Any = model.given(model.one_hot(model.classify(x).argmax(-1)))
         return explorer.LatentExplorer(found, x, shape=shape, **options)
-    if isinstance(model, ConditionalVAE):
+    if _takes_labels(model):
         if labels is None:
             raise ValueError("this model draws a code with a label: give y, one label per image")
         return explorer.LabelExplorer(model, x, labels, shape=shape, **options)
@@ -225,6 +226,10 @@ def explore(trained: Trained, images: Any, y: Labels | None = None, **options: A
     if model.z_dim == 2:
         return explorer.LatentPad(model, x, labels, shape=shape, **options)
     return explorer.LatentExplorer(model, x, shape=shape, **options)
+
+
+def _takes_labels(model: Any) -> bool:
+    return isinstance(model, ConditionalVAE) and not isinstance(model, GMVAE)
 
 
 def _device(trained: Trained) -> torch.device:

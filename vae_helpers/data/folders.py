@@ -41,6 +41,9 @@ class Listing:
     other: Counter[str] = field(default_factory=Counter)
 
 
+SHOWN = 20  # names of classes in a record
+
+
 def load_folder(
     path: Path, *, size: tuple[int, int] | None, channels: int | None, test_share: float, split_seed: int
 ) -> Images:
@@ -70,6 +73,9 @@ def load_folder(
     number = {label: k for k, label in enumerate(listing.classes)}
     y = torch.tensor([number[picture.label] for picture in files] if number else [], dtype=torch.int64)
     words = f"{n_train:,} train and {len(files) - n_train:,} test pictures of the folder {path.resolve().name}"
+    if number:
+        shown = ", ".join(listing.classes[:SHOWN])
+        words += f", {len(number)} classes ({shown}{', ...' if len(number) > SHOWN else ''})"
     if listing.other:
         kinds = ", ".join(sorted(listing.other))
         words += f"; {sum(listing.other.values()):,} other files or folders ignored ({kinds})"

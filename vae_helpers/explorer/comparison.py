@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from vae_helpers.explorer.labels import LabelExplorer
+from vae_helpers.explorer.labels import LabelExplorer, enlarged
 from vae_helpers.explorer.panel import SliderPanel
 from vae_helpers.models import ConditionalVAE
-from vae_helpers.plotting import figure_png, plot_grid
+from vae_helpers.plotting import ImageShape, figure_png, plot_grid
 
 
 class ComparisonExplorer(SliderPanel):
@@ -27,7 +27,7 @@ class ComparisonExplorer(SliderPanel):
 
     Args:
         models: name -> a trained `ConditionalVAE`, in evaluation mode, with the same number of classes.
-        x: example images, (N, D) float, N >= 2. y: their labels, (N,) int64. shape: (H, W).
+        x: example images, (N, D) float, N >= 2. y: their labels, (N,) int64. shape, classes: as `LabelExplorer`.
         n_sliders: at most this many. limit: of the sliders. scale: enlargement.
 
     Raises:
@@ -43,7 +43,8 @@ class ComparisonExplorer(SliderPanel):
         x: Tensor,
         y: Tensor,
         *,
-        shape: tuple[int, int],
+        shape: ImageShape,
+        classes: Sequence[str] | None = None,
         n_sliders: int = 6,
         limit: float = 3.0,
         scale: int = 1,
@@ -52,7 +53,7 @@ class ComparisonExplorer(SliderPanel):
             raise ValueError("name at least one model to show")
         self._enlarge = scale
         self.panels = {
-            name: LabelExplorer(model, x, y, shape=shape, n_sliders=n_sliders, limit=limit, scale=1)
+            name: LabelExplorer(model, x, y, shape=shape, classes=classes, n_sliders=n_sliders, limit=limit, scale=1)
             for name, model in models.items()
         }
         first = next(iter(self.panels.values()))
@@ -82,31 +83,32 @@ class ComparisonExplorer(SliderPanel):
         """Go back to the chosen example's code and label."""
         self._busy = True  # one picture for label and sliders together
         try:
-            self.label.value = str(int(self.y[self.example.value]))
+            self.label.value = int(self.y[self.example.value])
         finally:
             self._busy = False
         super().start_again()
 
     def _side_by_side(self, values: list[float]) -> Image.Image:
-        label, example = int(self.label.value), self.example.value
+        label, example = self.label.value, self.example.value
         parts = {
             name: panel.picture_of(example, label, (values + [0.0] * len(panel.sliders))[: len(panel.sliders)])
             for name, panel in self.panels.items()
         }
-        enlarge = np.ones((self._enlarge, self._enlarge), np.float32)
-        pictures = [Image.fromarray((np.kron(part, enlarge) * 255).round().astype(np.uint8)) for part in parts.values()]
+        large = [enlarged(part, self._enlarge) for part in parts.values()]
+        pictures = [Image.fromarray((part * 255).round().astype(np.uint8)) for part in large]
         width = sum(picture.width for picture in pictures) + self.GAP * (len(pictures) - 1)
-        canvas = Image.new("L", (width, max(picture.height for picture in pictures) + self.TITLE), 255)
+        canvas = Image.new(pictures[0].mode, (width, max(p.height for p in pictures) + self.TITLE), "white")
         draw, left = ImageDraw.Draw(canvas), 0
         for name, picture in zip(parts, pictures, strict=True):
-            draw.text((left, 2), name, fill=0, font=ImageFont.load_default(size=14))
+            draw.text((left, 2), name, fill="black", font=ImageFont.load_default(size=14))
             canvas.paste(picture, (left, self.TITLE))
             left += picture.width + self.GAP
         return canvas
 
-    def _codes_under_every_label(self, shape: tuple[int, int]) -> bytes:
+    def _codes_under_every_label(self, shape: ImageShape) -> bytes:
         """The codes of some examples under every label, a grid a model."""
-        k = len(self.label.options)
+        first = next(iter(self.panels.values()))
+        k = len(first.classes)
         examples = [int((self.y == label).nonzero()[0]) for label in self.y.unique()][:5]
         inches = 0.36 * (k + 1)
         figure, axes = plt.subplots(
@@ -115,8 +117,6 @@ class ComparisonExplorer(SliderPanel):
         for ax, (name, panel) in zip(axes[0], self.panels.items(), strict=True):
             with torch.inference_mode():
                 rows = [torch.cat([panel.x[i, None].cpu(), panel.analogies(panel.codes[i, None])]) for i in examples]
-            plot_grid(
-                torch.cat(rows), shape, n_columns=k + 1, column_labels=["x", *map(str, range(k))], title=name, ax=ax
-            )
+            plot_grid(torch.cat(rows), shape, n_columns=k + 1, column_labels=["x", *first.classes], title=name, ax=ax)
         found: Any = figure
         return figure_png(found)

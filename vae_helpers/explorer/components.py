@@ -9,7 +9,7 @@ from torch import Tensor
 from vae_helpers.explorer.latents import LatentExplorer
 from vae_helpers.explorer.panel import wide
 from vae_helpers.models import VAE
-from vae_helpers.plotting import ImageShape, figure_png, plot_grid
+from vae_helpers.plotting import ImageShape, axes_png, plot_grid
 from vae_helpers.priors import Mixture
 
 
@@ -88,6 +88,4 @@ class ComponentExplorer(LatentExplorer):
     def _traversals(self, limit: float) -> bytes:
         means = self._means[self.by_share[: self.SHOWN]]
         ax = plot_grid(self._decoded(means), self.shape, n_columns=10, title="the components with the largest shares")
-        figure = ax.figure.get_figure(root=True)
-        assert figure is not None
-        return figure_png(figure)
+        return axes_png(ax)

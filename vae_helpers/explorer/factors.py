@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_helpers.data import FactorCode, FactorImages
 from vae_helpers.explorer.panel import SliderPanel
 from vae_helpers.models import VAE
-from vae_helpers.plotting import figure_png, plot_traversals, tile
+from vae_helpers.plotting import axes_png, plot_traversals, tile
 
 LIMIT = 1.0  # of the sliders; the values of the grid lie within 0.9
 
@@ -90,9 +90,7 @@ class FactorExplorer(SliderPanel):
             unit="scaled value of the factor",
             between=0.85,
         )
-        figure = ax.figure.get_figure(root=True)
-        assert figure is not None
-        return figure_png(figure)
+        return axes_png(ax)
 
 
 def _device(model: VAE) -> torch.device:

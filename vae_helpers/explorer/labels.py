@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from vae_helpers.evaluation import AggregatePosterior
 from vae_helpers.explorer.latents import LatentExplorer
 from vae_helpers.models import ConditionalVAE
-from vae_helpers.plotting import figure_png, plot_grid, tile
+from vae_helpers.plotting import ImageShape, axes_png, plot_grid, tile
 
 
 class LabelExplorer(LatentExplorer):
@@ -24,10 +23,11 @@ class LabelExplorer(LatentExplorer):
 
     Args:
         model: a trained one, in evaluation mode. x: example images, (N, D) float, N >= 2. y: their labels, (N,) int64.
-        shape: (H, W). n_sliders, limit, scale: as `LatentExplorer`.
+        shape: (H, W), (1, H, W) or (3, H, W). n_sliders, limit, scale: as `LatentExplorer`.
+        classes: names of the labels 0 to K - 1; None for their numbers.
 
     Raises:
-        ValueError: as `LatentExplorer`, or for labels that do not fit the examples.
+        ValueError: as `LatentExplorer`, or for labels or class names that do not fit.
     """
 
     ENLARGED = 3  # the upper row's digits, in widths of the lower row's
@@ -38,20 +38,25 @@ class LabelExplorer(LatentExplorer):
         x: Tensor,
         y: Tensor,
         *,
-        shape: tuple[int, int],
+        shape: ImageShape,
+        classes: Sequence[str] | None = None,
         n_sliders: int = 8,
         limit: float = 3.0,
         scale: int = 2,
     ) -> None:
         if y.shape != x.shape[:1]:
             raise ValueError(f"x and y must agree in length, got {tuple(x.shape)} and {tuple(y.shape)}")
+        if classes is not None and len(classes) != model.n_classes:
+            raise ValueError(f"this model has {model.n_classes} classes, but {len(classes)} names were given")
         self._one_hot = torch.eye(model.n_classes)
         self.y = y
+        self.classes = [str(k) for k in range(model.n_classes)] if classes is None else list(classes)
+        longest = max(map(len, self.classes))
         self.label = widgets.ToggleButtons(
-            options=[str(k) for k in range(model.n_classes)],
-            value=str(int(y[0])),
+            options=[(name, k) for k, name in enumerate(self.classes)],
+            value=int(y[0]),
             layout=widgets.Layout(width="345px"),
-            style={"button_width": "29px"},
+            style={"button_width": f"{21 + 8 * longest}px"},
         )
         self.label.observe(lambda _: self.draw(), names="value")
         super().__init__(
@@ -69,7 +74,7 @@ class LabelExplorer(LatentExplorer):
         """Go back to the chosen example's code and label."""
         self._busy = True  # the label's callback would draw the old code under the new label
         try:
-            self.label.value = str(int(self.y[self._example]))
+            self.label.value = int(self.y[self._example])
         finally:
             self._busy = False
         super().start_again()
@@ -82,11 +87,11 @@ class LabelExplorer(LatentExplorer):
             example: index into x. label: 0 to K - 1. offsets: one a slider, in standard deviations of its latent.
 
         Returns:
-            (H', W') in [0, 1]; the panel's own picture stays as it is until it is drawn again.
+            (H', W') or (H', W', 3) in [0, 1]; the panel's own picture stays as it is until it is drawn again.
         """
         self._busy = True
         try:
-            self.label.value = str(label)
+            self.label.value = label
         finally:
             self._busy = False
         order = torch.tensor(self.order)
@@ -105,7 +110,7 @@ class LabelExplorer(LatentExplorer):
         return q_mu, AggregatePosterior.of(q_mu, q_logvar), self.model.decode_mean(q_mu, one_hot).cpu()
 
     def _decoded(self, z: Tensor) -> Tensor:
-        return self.model.decode_mean(z, self._one_hot[int(self.label.value)].expand(len(z), -1)).cpu()
+        return self.model.decode_mean(z, self._one_hot[self.label.value].expand(len(z), -1)).cpu()
 
     def analogies(self, z: Tensor) -> Tensor:
         """Pictures (N K, D) of codes (N, Z), each under all K labels."""
@@ -114,15 +119,17 @@ class LabelExplorer(LatentExplorer):
         return pictures.cpu()
 
     def _picture(self, values: list[float]) -> np.ndarray:
-        upper = np.kron(super()._picture(values), np.ones((self.ENLARGED, self.ENLARGED), np.float32))
+        upper = enlarged(super()._picture(values), self.ENLARGED)
         lower = tile(self.analogies(self.z[None]), self.shape, n_columns=len(self._one_hot), pad=3)
         width = self.shape[-1]
-        mark = np.ones((2, lower.shape[1]), np.float32)
-        left = int(self.label.value) * (width + 3)
+        colours = lower.shape[2:]
+        mark = np.ones((2, lower.shape[1], *colours), np.float32)
+        left = self.label.value * (width + 3)
         mark[:, left : left + width] = 0
-        rows = [upper, np.ones((6, 1), np.float32), lower, np.ones((1, 1), np.float32), mark]
+        rows = [upper, np.ones((6, 1, *colours), np.float32), lower, np.ones((1, 1, *colours), np.float32), mark]
         full = max(row.shape[1] for row in rows)
-        return np.concatenate([np.pad(row, ((0, 0), (0, full - row.shape[1])), constant_values=1.0) for row in rows])
+        margins = [((0, 0), (0, full - row.shape[1]), *[(0, 0)] * len(colours)) for row in rows]
+        return np.concatenate([np.pad(row, m, constant_values=1.0) for row, m in zip(rows, margins, strict=True)])
 
     def _traversals(self, limit: float) -> bytes:
         examples = [int((self.y == k).nonzero()[0]) for k in self.y.unique()][:5]
@@ -131,7 +138,11 @@ class LabelExplorer(LatentExplorer):
             torch.cat(rows),
             self.shape,
             n_columns=len(self._one_hot) + 1,
-            column_labels=["x", *(str(k) for k in range(len(self._one_hot)))],
+            column_labels=["x", *self.classes],
         )
-        figure: Any = ax.figure.get_figure(root=True)
-        return figure_png(figure)
+        return axes_png(ax)
+
+
+def enlarged(picture: np.ndarray, times: int) -> np.ndarray:
+    """(H, W) or (H, W, 3) with every pixel ``times`` as high and wide."""
+    return picture.repeat(times, 0).repeat(times, 1)

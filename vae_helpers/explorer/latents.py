@@ -13,7 +13,13 @@ from torch import Tensor
 from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
 from vae_helpers.explorer.panel import SliderPanel, wide
 from vae_helpers.models import VAE, Autoencoder, ConditionalVAE
-from vae_helpers.plotting import ImageShape, figure_png, plot_traversals, tile
+from vae_helpers.plotting import ImageShape, axes_png, plot_traversals, tile
+
+
+def code_of(model: Any, x: Tensor) -> Tensor:
+    """Codes (N, Z) of images (N, D): the posterior means of a VAE, the codes of an autoencoder."""
+    codes = model.encode(x)
+    return codes[0] if isinstance(codes, tuple) else codes
 
 
 class LatentExplorer(SliderPanel):
@@ -26,7 +32,7 @@ class LatentExplorer(SliderPanel):
     Args:
         model: a trained `VAE` or `Autoencoder`, in evaluation mode (a `ConditionalVAE` through `LabelExplorer`).
         x: example images to start from, (N, D) float in the model's range, N >= 2.
-        shape: (H, W) or (3, H, W). n_sliders: at most this many. limit: of the sliders. scale: enlargement.
+        shape: (H, W), (1, H, W) or (3, H, W). n_sliders: at most this many. limit: of the sliders. scale: enlargement.
         caption: under the picture. extra: more controls, above the sliders.
 
     Raises:
@@ -113,8 +119,7 @@ class LatentExplorer(SliderPanel):
 
     def _encoded(self) -> tuple[Tensor, AggregatePosterior, Tensor]:
         """Codes (N, Z) of the examples, their moments and their reconstructions."""
-        codes = self.model.encode(self.x)
-        codes = codes[0] if isinstance(codes, tuple) else codes
+        codes = code_of(self.model, self.x)
         return codes, aggregate_posterior(self.model, self.x), self.model.decode_mean(codes).cpu()
 
     def _decoded(self, z: Tensor) -> Tensor:
@@ -130,4 +135,4 @@ class LatentExplorer(SliderPanel):
         values = torch.linspace(-limit, limit, 11)
         images = self._decoded(self._moments.traversal(self.z, self.order, values))
         ax = plot_traversals(images, self.shape, row_labels=self.names, values=values.tolist())
-        return figure_png(ax.figure.get_figure(root=True))
+        return axes_png(ax)

@@ -12,6 +12,7 @@ import torch
 import traitlets
 from torch import Tensor
 
+from vae_helpers.explorer.latents import code_of
 from vae_helpers.explorer.panel import Panel
 from vae_helpers.models import VAE, Autoencoder
 from vae_helpers.plotting import ImageShape, figure_png, normal_grid, plot_grid, plot_latents, tile, to_png
@@ -102,8 +103,7 @@ class LatentPad(Panel):
             raise ValueError(f"a 2-D pad needs a model with 2 latents, this one has {model.z_dim}; use LatentExplorer")
         self.model, self.shape, self._scale = model, shape, scale
         with torch.inference_mode():
-            codes = model.encode(x)
-            z = (codes[0] if isinstance(codes, tuple) else codes).cpu()
+            z = code_of(model, x).cpu()
         limit = limit or float(z.abs().max(dim=1).values.quantile(0.995))
         self.image = widgets.Image(format="png", layout=widgets.Layout(align_self="flex-start"))
         self.image.add_class("latent-picture")

@@ -29,6 +29,11 @@ class Panel(widgets.VBox):
         self._still, self._text = still, text
         super().__init__([*children, self.message])
 
+    @property
+    def still(self) -> bytes:
+        """The picture that a page without a kernel shows, PNG."""
+        return self._still
+
     def _shown(self, draw: Callable[[], None]) -> None:
         """Run a drawing callback; an error is shown in the panel (the browser would hide it) and raised."""
         try:

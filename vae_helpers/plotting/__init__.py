@@ -2,7 +2,7 @@
 
 from vae_helpers.plotting.axes import plot_components, plot_curves, plot_latents
 from vae_helpers.plotting.grids import ImageShape, normal_grid, plot_grid, plot_traversals, tile
-from vae_helpers.plotting.pixels import Backdrop, figure_png, save_gif, to_png
+from vae_helpers.plotting.pixels import Backdrop, axes_png, figure_png, save_gif, to_png
 from vae_helpers.plotting.style import CLASS_PALETTE, DPI, use_style
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "DPI",
     "Backdrop",
     "ImageShape",
+    "axes_png",
     "figure_png",
     "normal_grid",
     "plot_components",

@@ -18,7 +18,7 @@ def tile(images: Any, shape: ImageShape, *, n_columns: int, pad: int = 1, betwee
     """Lay images out in rows on one array, with lines between them.
 
     Args:
-        images: (N, D) with values in [0, 1], D = prod(shape). shape: (H, W), or (C, H, W) with C = 3.
+        images: (N, D) with values in [0, 1], D = prod(shape). shape: (H, W), or (C, H, W) with C = 1 or 3.
         n_columns: images a row. pad: pixels between them. between: their grey level; 1, white, shows no border.
 
     Returns:
@@ -26,14 +26,16 @@ def tile(images: Any, shape: ImageShape, *, n_columns: int, pad: int = 1, betwee
         returned inverted (ink dark on white), so that 0 is white as in ``gray_r``.
 
     Raises:
-        ValueError: if D does not fit the shape, or ``n_columns`` < 1.
+        ValueError: if D does not fit the shape, C is another number, or ``n_columns`` < 1.
     """
     images = np.asarray(images, dtype=np.float32)
     if n_columns < 1:
         raise ValueError(f"n_columns must be at least 1, got {n_columns}")
     if images.ndim != 2 or images.shape[1] != np.prod(shape):
         raise ValueError(f"images of shape {tuple(shape)} need rows of {np.prod(shape)} values, got {images.shape}")
-    colour = len(shape) == 3
+    if len(shape) not in (2, 3) or shape[:-2] not in ((), (1,), (3,)):
+        raise ValueError(f"a picture is (H, W), (1, H, W) or (3, H, W), got {tuple(shape)}")
+    colour = shape[:-2] == (3,)
     height, width = shape[-2:]
     cells = (
         images.reshape(-1, 3, height, width).transpose(0, 2, 3, 1) if colour else 1 - images.reshape(-1, height, width)

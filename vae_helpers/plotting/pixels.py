@@ -41,6 +41,13 @@ def figure_png(figure: Figure, *, close: bool = True) -> bytes:
     return buffer.getvalue()
 
 
+def axes_png(ax: Axes) -> bytes:
+    """The figure that an Axes belongs to, as `figure_png`."""
+    figure = ax.figure.get_figure(root=True)
+    assert figure is not None
+    return figure_png(figure)
+
+
 class Backdrop:
     """A drawn Axes as pixels, on which points can be put a thousand times a second.
 

@@ -33,9 +33,9 @@ def fit(
     objective: Objective | None = None,
     *,
     steps: int,
-    lr: float = 1e-3,
-    bf16: bool = False,
-    compiled: bool = False,
+    lr: float | None = None,
+    bf16: bool | None = None,
+    compiled: bool | None = None,
     update: Update | None = None,
     evaluate: Callable[[Any], dict[str, float]] | None = None,
     eval_every: int = 1000,
@@ -60,7 +60,7 @@ def fit(
         model: trained in place, left in evaluation mode.
         batches: where batches come from (`data.Batches`, `data.TwoStreams`).
         objective: (model, batch) -> per-example terms; trained by a `GradientStep` with
-            ``lr``, ``bf16`` and ``compiled``.
+            ``lr``, ``bf16`` and ``compiled``; None for its defaults.
         steps: the step to train to, counted from the very start also when resuming.
         update: instead of ``objective``: a hook that does a whole step itself.
         evaluate: called with the model every ``eval_every`` steps and at the end, in evaluation mode,
@@ -79,19 +79,24 @@ def fit(
         a `History`.
 
     Raises:
-        ValueError: if not exactly one of ``objective`` and ``update`` is given, or a count is below 1.
+        ValueError: if not exactly one of ``objective`` and ``update`` is given, a setting of the step beside an
+            ``update``, which has its own, or a count below 1.
         CheckpointError: if ``checkpoint`` exists and ``resume`` is False, or cannot be read, used or written.
         NonFiniteLossError: at the first step with a term that is not finite.
     """
     if (objective is None) == (update is None):
         raise ValueError("give either an objective or an update, not both")
+    options = {name: value for name, value in (("lr", lr), ("bf16", bf16), ("compiled", compiled)) if value is not None}
+    if update is not None and options:
+        raise ValueError(f"an update has its own {', '.join(options)}: set them there, not in fit")
+    steps, log_every, eval_every, checkpoint_every = map(int, (steps, log_every, eval_every, checkpoint_every))
     counts = {"steps": steps, "log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if update is None:
         assert objective is not None
-        update = GradientStep(model, objective, lr=lr, bf16=bf16, compiled=compiled)
+        update = GradientStep(model, objective, **options)  # type: ignore[arg-type]
     run = _Run(update, batches, History(), checkpoint, dict(config or {}), data)
     if checkpoint is not None:
         checkpoints.check_usable(checkpoint, resume=resume)

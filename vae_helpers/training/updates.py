@@ -171,7 +171,7 @@ class SemiSupervisedStep(GradientStep):
     Args:
         model: an `M2` (or `ADGM`).
         n_labelled, n_unlabelled, alpha: as `objectives.total_loss`. unlabelled: (model, x) -> terms.
-        lr, bf16, compiled, decay_steps: as `GradientStep`.
+        options: lr, bf16, compiled, decay_steps of `GradientStep`.
 
     Raises:
         ValueError: at the first step, for an alpha or a count out of range; for ``lr`` at once.
@@ -185,13 +185,10 @@ class SemiSupervisedStep(GradientStep):
         n_unlabelled: int,
         alpha: float,
         unlabelled: UnlabelledObjective = objectives.unlabelled,
-        lr: float = 1e-3,
-        bf16: bool = False,
-        compiled: bool = False,
-        decay_steps: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(model, unlabelled, lr=lr, bf16=bf16, compiled=compiled, decay_steps=decay_steps)
-        self.labelled: Any = torch.compile(objectives.labelled) if compiled else objectives.labelled
+        super().__init__(model, unlabelled, **options)
+        self.labelled: Any = torch.compile(objectives.labelled) if options.get("compiled") else objectives.labelled
         self.weights = {"n_labelled": n_labelled, "n_unlabelled": n_unlabelled}
         self.alpha = alpha
 
