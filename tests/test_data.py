@@ -413,7 +413,7 @@ def test_data_root_is_the_one_named_or_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_DATA", str(tmp_path))
     assert data.data_root() == tmp_path
     monkeypatch.delenv("VAE_DATA")
-    assert data.data_root() == data_files._user_cache() / "vae_helpers"
+    assert data.data_root() == data_files.user_cache() / "vae_helpers"
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("yes", True), ("0", False), ("", False)])

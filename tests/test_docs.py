@@ -153,6 +153,23 @@ def test_the_names_of_a_registry_and_its_settings():
         parts.register("a:b", len)
 
 
+def test_the_readmes_commands_for_own_pictures_run_as_printed(place, monkeypatch, capsys):
+    section = (ROOT / "README.md").read_text().split("## Your own pictures")[1].split("\n## ")[0]
+    np.savez(
+        place / "my" / "pictures.npz", images=np.random.default_rng(0).integers(0, 256, (60, 9, 9, 3), dtype=np.uint8)
+    )
+    lines = [line.split("#")[0] for line in re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].splitlines()]
+    assert len(lines) == 4
+    small = {"m1": " --steps 3 --h-dims 4", "gmvae": " --steps 3 --h-dims 4 --batch-size 16"}
+    for line in lines:
+        if "fashion-mnist" in line:  # has to be fetched
+            continue
+        study = line.split(" train ")[-1].split()[0]
+        said = type_in(line + small.get(study, ""), monkeypatch, capsys)
+        assert "my/pictures" in line
+        assert "test_" in said or "2 classes: cats, dogs" in said
+
+
 def test_the_readmes_python_runs_as_printed(place, monkeypatch):
     matplotlib.use("agg")
     code = blocks("README.md", "python")

@@ -637,3 +637,19 @@ def test_known_specs_are_those_of_what_is_loaded():
     for name in ("./mnist", "MNIST", "a.npy", "", "other"):
         assert known_spec(name) is None
     assert set(own.IMAGE_SETS) <= set(own.SPECS)
+
+
+def test_a_data_root_that_cannot_be_written_leaves_the_pixels_to_the_users_cache(tmp_path, monkeypatch):
+    """As one that a class shares; tests may run as root, who may write everywhere."""
+    shared, cache = tmp_path / "shared", tmp_path / "cache"
+    shared.mkdir()
+    monkeypatch.setenv("VAE_DATA", str(shared))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr("vae_helpers.data.store.os.access", lambda path, mode: path != shared)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for i in range(4):
+        Image.fromarray(np.full((8, 8), 50 * i, np.uint8)).save(folder / f"{i}.png")
+    assert len(load_images(folder).x_train) == 3
+    assert not any(shared.iterdir())
+    assert len(list((cache / "vae_helpers" / "packed").glob("*.npy"))) == 1

@@ -21,7 +21,7 @@ def data_root() -> Path:
         the folder. A ``VAE_DATA`` that names a file raises DataError.
     """
     named = os.environ.get("VAE_DATA")
-    root = Path(named).expanduser() if named else _user_cache() / "vae_helpers"
+    root = Path(named).expanduser() if named else user_cache() / "vae_helpers"
     try:
         is_file = root.exists() and not root.is_dir()
     except OSError as error:  # a name too long, or a folder that may not be entered
@@ -106,7 +106,8 @@ def make_writable(folder: Path) -> None:
         )
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
+    """The user's folder for files that can be made again."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if sys.platform == "darwin":

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_helpers.data.files import DataError, data_root, make_writable
+from vae_helpers.data.files import DataError, data_root, make_writable, user_cache
 from vae_helpers.data.writing import allocate, locked, sync, write_whole
 
 FORMAT = 1
@@ -38,10 +38,16 @@ class Pack:
 
 
 def pack_path(name: str, what: Any) -> Path:
-    """Where the pixels are kept that are determined by ``what`` (plain values): ``data_root()``/packed."""
+    """Where the pixels are kept that are determined by ``what`` (plain values): ``data_root()``/packed.
+
+    A data root that cannot be written, as one that a class shares, is left alone: then the user's cache has them.
+    """
+    root = data_root()
+    if root.is_dir() and not os.access(root, os.W_OK | os.X_OK):
+        root = user_cache() / "vae_helpers"
     key = hashlib.sha256(json.dumps([FORMAT, what]).encode()).hexdigest()[:24]
     word = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:40] or "images"
-    return data_root() / "packed" / f"{word}-{key}.npy"
+    return root / "packed" / f"{word}-{key}.npy"
 
 
 def open_pack(path: Path) -> Pack | None:
