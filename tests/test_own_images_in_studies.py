@@ -207,6 +207,14 @@ def test_a_run_on_changed_pictures_is_not_gone_on_with(run, tmp_path):
     assert "on other data" in said
 
 
+def test_a_training_on_ones_own_colours_can_be_watched(run, data, tmp_path):
+    words = ["--tensorboard", tmp_path / "events", "--eval-every", "1", "--out", tmp_path / "run"]
+    code, said = run("train", "nonsyn", "--data", data / "colour", *SMALL["nonsyn"], *words)
+    assert code == 0, said
+    (events,) = (tmp_path / "events").glob("events.*")
+    assert b"picture" in events.read_bytes()
+
+
 def test_the_data_command_says_what_a_folder_holds(run, data):
     code, said = run("data", data / "colour", "--check")
     assert code == 0, said

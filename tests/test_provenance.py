@@ -1,10 +1,14 @@
 """Runs that know their data: other data are refused on resuming and by a sweep, and new settings are not."""
 
+import importlib
+import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from vae_helpers.experiments.nonsyn import NonSynConfig
 from vae_helpers.experiments.run import finished_record, run_folder
 from vae_helpers.training import Budget, CheckpointError
 
+ROOT = Path(__file__).resolve().parents[1]
 SMOKE = {"seed": 0, "budget": Budget.SMOKE, "progress": False}
 
 
@@ -308,3 +313,27 @@ def test_the_command_line_trains_and_sweeps_a_study_of_ones_own_on_processes_of_
     )
     assert swept.returncode == 0, swept.stdout + swept.stderr
     assert "2 of 2 runs finished" in swept.stdout
+
+
+# ---- what is written twice agrees
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=lambda study: study.name)
+def test_the_help_of_steps_has_the_numbers_of_the_study(study):
+    said = re.search(
+        r"optimiser steps; 0 .*?: smoke ([\d,]+), quick ([\d,]+), full ([\d,]+)", inspect.getsource(study.config)
+    )
+    assert said, f"{study.name}: the docstring of steps names no numbers"
+    expected = [study.config().steps_of(budget) for budget in Budget]
+    assert [int(number.replace(",", "")) for number in said.groups()] == expected
+
+
+def test_own_settings_come_before_inherited_ones_in_help_and_records():
+    names = list(runs.plain(M1Config()))
+    assert names.index("z_dim") < names.index("lr") < names.index("validation")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_can_be_imported(path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    importlib.import_module(f"benchmarks.{path.stem}")
