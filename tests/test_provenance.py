@@ -217,6 +217,18 @@ def test_long_settings_still_make_a_folder_that_a_file_system_takes():
     assert max(len(folder.name) for folder in folders) < 200
 
 
+def test_a_folder_with_the_settings_in_another_order_is_found_again():
+    config = M1Config(z_dim=5, steps=20, lr=0.01)
+    new = run_folder("m1", config, 0, Budget.QUICK)
+    assert new.name == "z_dim=5_steps=20_lr=0.01_quick_seed=0"
+    for other in ("z_dim=5_lr=0.01_steps=20_full_seed=0", "lr=5_steps=20_z_dim=0.01_quick_seed=0", "x_quick_seed=0"):
+        (new.parent / other).mkdir(parents=True)
+        assert run_folder("m1", config, 0, Budget.QUICK) == new
+    older = new.parent / "lr=0.01_z_dim=5_steps=20_quick_seed=0"
+    older.mkdir()
+    assert run_folder("m1", config, 0, Budget.QUICK) == older
+
+
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [

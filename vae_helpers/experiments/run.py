@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -274,14 +275,23 @@ def plain(config: Settings) -> dict[str, Any]:
 
 
 def run_folder(study: str, config: Any, seed: int, budget: Budget) -> Path:
-    """runs/STUDY/SETTINGS_budget_seed (VAE_RUNS in the place of runs), the settings that differ from the defaults."""
+    """runs/STUDY/SETTINGS_budget_seed (VAE_RUNS in the place of runs), the settings that differ from the defaults.
+
+    A folder that is there with the same settings in another order, as an older version wrote it, is the one.
+    """
     defaults = dataclasses.asdict(type(config)())
     changed = {key: value for key, value in dataclasses.asdict(config).items() if value != defaults[key]}
     words = "_".join(f"{key}={_in_a_name(value)}" for key, value in changed.items())
     if len(words) > 150:  # a file's name has a limit, and a path of images can be long
         words = f"{words[:120]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
-    name = "_".join(filter(None, [words, str(budget), f"seed={seed}"]))
-    return Path(os.environ.get("VAE_RUNS", "runs")) / study / name
+    folder, end = Path(os.environ.get("VAE_RUNS", "runs")) / study, f"{budget}_seed={seed}"
+    between = re.compile(f"_(?=(?:{'|'.join(defaults)})=)")
+    same = (
+        old
+        for old in folder.glob(f"*_{end}")
+        if sorted(between.split(old.name.removesuffix(f"_{end}"))) == sorted(between.split(words))
+    )
+    return next(same, folder / "_".join(filter(None, [words, end])))
 
 
 def _in_a_name(value: Any) -> str:
