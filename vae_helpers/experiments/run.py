@@ -270,8 +270,7 @@ def newer_than_records(config: Settings) -> dict[str, Any]:
 
 def plain(config: Settings) -> dict[str, Any]:
     """Settings as a record keeps them: tuples as lists."""
-    values = dataclasses.asdict(config)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {key: list(x) if isinstance(x, tuple) else x for key, x in dataclasses.asdict(config).items()}
 
 
 def run_folder(study: str, config: Any, seed: int, budget: Budget) -> Path:
@@ -285,13 +284,9 @@ def run_folder(study: str, config: Any, seed: int, budget: Budget) -> Path:
     if len(words) > 150:  # a file's name has a limit, and a path of images can be long
         words = f"{words[:120]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
     folder, end = Path(os.environ.get("VAE_RUNS", "runs")) / study, f"{budget}_seed={seed}"
-    between = re.compile(f"_(?=(?:{'|'.join(defaults)})=)")
-    same = (
-        old
-        for old in folder.glob(f"*_{end}")
-        if sorted(between.split(old.name.removesuffix(f"_{end}"))) == sorted(between.split(words))
-    )
-    return next(same, folder / "_".join(filter(None, [words, end])))
+    name, between = "_".join(filter(None, [words, end])), re.compile(f"_(?=(?:{'|'.join(defaults)})=|{end}$)")
+    alike = (old for old in folder.glob(f"*_{end}") if sorted(between.split(old.name)) == sorted(between.split(name)))
+    return next(alike, folder / name)
 
 
 def _in_a_name(value: Any) -> str:
@@ -303,10 +298,7 @@ def _without_steps(config: Settings) -> dict[str, Any]:
 
     A step size that falls to zero at the last step depends on the number of steps: then a longer run is another run.
     """
-    values = plain(config)
-    if not config.decay:
-        values.pop("steps")
-    return values
+    return {key: value for key, value in plain(config).items() if config.decay or key != "steps"}
 
 
 def _commit() -> str:
