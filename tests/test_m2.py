@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -245,6 +246,46 @@ def test_features_of_an_m1_are_sampled_in_training_and_their_mean_is_measured(im
     trained = view.trained(x)
     assert trained.std().item() == pytest.approx(2, rel=0.01)  # 1.6 million draws
     assert trained.mean(0).abs().max() < 6 * 2 / 2000**0.5
+
+
+class Collapsed(Pixels):
+    """Mean x, but for half of the latents, where it is nearly 0 and the standard deviation 1."""
+
+    def forward(self, x):
+        half = torch.arange(784) % 2 == 1
+        return torch.cat([torch.where(half, 0.01 * x, x), torch.where(half, 0.0, self.q_logvar).expand_as(x)], dim=-1)
+
+
+def test_m2_on_features_reads_the_active_latents_alone(images, monkeypatch):
+    m1 = VAE(Collapsed(0.1), nn.Identity(), Bernoulli(), StandardNormal(784))
+    monkeypatch.setattr(m2, "load_m1", lambda name, x_dim: m1)
+    moving = (images.x_train[:10_000] / 255).var(0) > 0.01
+    active = [j for j in range(784) if moving[j] and j % 2 == 0]
+    config = m2.M2Config(model="m1_m2").resolved(Budget.SMOKE, images)
+    assert list(config.m1_latents) == active
+    x = images.x_test[:3]
+    assert torch.equal(m2.view_of(config, torch.device("cpu")).measured(x), (x / 255)[:, active])
+    assert m2.view_of(config, torch.device("cpu")).trained(x).shape == (3, len(active))
+    assert m2.build(config).net.in_dim == len(active)
+    chosen = m2.M2Config(model="m1_m2", m1_latents=(3, 0))
+    assert chosen.resolved(Budget.SMOKE, images).m1_latents == (3, 0)
+    assert m2.M2Config(model="m1_svm").resolved(Budget.SMOKE, images).m1_latents == ()
+
+
+def test_no_active_latent_and_one_that_an_m1_has_not_raise(images, monkeypatch):
+    m1 = VAE(Pixels(1.0), nn.Identity(), Bernoulli(), StandardNormal(784))
+    monkeypatch.setattr(m2, "load_m1", lambda name, x_dim: m1)
+    black = dataclasses.replace(images, x_train=torch.zeros_like(images.x_train))
+    with pytest.raises(ValueError, match="all 784 latents of this M1 are collapsed"):
+        m2.M2Config(model="m1_m2").resolved(Budget.SMOKE, black)
+    with pytest.raises(ValueError, match="has latents 0 to 783; it has no 784, -1"):
+        m2.view_of(m2.M2Config(model="m1_m2", m1_latents=(0, 784, -1)), torch.device("cpu"))
+
+
+def test_the_record_names_the_weights_whose_features_were_used(images):
+    words = run(images, model="m1_svm").record["data"]
+    assert re.search(r"; features of an M1 whose weights have sha256 [0-9a-f]{16}$", words)
+    assert "features" not in run(images, model="classifier").record["data"]
 
 
 @pytest.mark.parametrize("name", ["m1/frey", "m1/z2_autoencoder", "gaussians/vae"])

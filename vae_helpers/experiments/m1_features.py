@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from vae_helpers.data import PIXELS, to_grey
 from vae_helpers.distributions import sample_normal
-from vae_helpers.evaluation import Accuracy
+from vae_helpers.evaluation import Accuracy, aggregate_posterior
+from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
 from vae_helpers.experiments.run import Job, Run
 from vae_helpers.models import VAE
 from vae_helpers.training import History
@@ -25,10 +28,12 @@ class View:
     Args:
         trained: for training, with fresh binarisation (and a fresh sample of the features).
         measured: for measuring accuracy, from grey levels (and the mean of the features).
+        source: whose features, in words; empty for pixels.
     """
 
     trained: Callable[[Tensor], Tensor]
     measured: Callable[[Tensor], Tensor]
+    source: str = ""
 
     @classmethod
     def of_pixels(cls, pixels: str = "dynamic") -> View:
@@ -36,17 +41,28 @@ class View:
         return cls(PIXELS[pixels], to_grey)
 
     @classmethod
-    def of_features(cls, m1: VAE) -> View:
-        """The codes of an M1, (B, Z); its parameters are held from now on."""
+    def of_features(cls, m1: VAE, latents: Sequence[int] = ()) -> View:
+        """The codes of an M1, (B, Z), or some of their latents; its parameters are held from now on.
+
+        Raises:
+            ValueError: for a latent that the M1 does not have.
+        """
         m1.requires_grad_(False)
+        if unknown := [j for j in latents if not 0 <= j < m1.z_dim]:
+            raise ValueError(f"the M1 has latents 0 to {m1.z_dim - 1}; it has no {', '.join(map(str, unknown))}")
+        device = next(m1.parameters()).device
+        kept = torch.tensor(latents or range(m1.z_dim), device=device)
+
+        weights = safetensors.torch.save({key: value.cpu() for key, value in m1.state_dict().items()})
 
         def trained(x: Tensor) -> Tensor:
-            return sample_normal(*m1.encode(PIXELS["dynamic"](x)))
+            return sample_normal(*m1.encode(PIXELS["dynamic"](x)))[..., kept]
 
         def measured(x: Tensor) -> Tensor:
-            return m1.encode(to_grey(x))[0]
+            return m1.encode(to_grey(x))[0][..., kept]
 
-        return cls(trained, measured)
+        source = f"features of an M1 whose weights have sha256 {hashlib.sha256(weights).hexdigest()[:16]}"
+        return cls(trained, measured, source)
 
 
 def load_m1(name: str, x_dim: int) -> VAE:
@@ -65,6 +81,18 @@ def load_m1(name: str, x_dim: int) -> VAE:
             "train one (python -m vae_helpers train m1 --data ...) and give its run folder"
         )
     return model
+
+
+def active_latents(m1: VAE, x: Tensor) -> tuple[int, ...]:
+    """The latents whose posterior mean moves with the images, uint8 pixels (N, D): see `evaluation.active_units`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    active = aggregate_posterior(m1, to_grey(x)).mu_variance > ACTIVE_VARIANCE
+    if not active.any():
+        raise ValueError(f"all {m1.z_dim} latents of this M1 are collapsed: no feature says anything; train another")
+    return tuple(active.nonzero().flatten().tolist())
 
 
 def run_svm(job: Job, view: View, labelled: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], pixels: str) -> Run:

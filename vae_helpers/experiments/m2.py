@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from vae_helpers.data import (
     load_label_split,
 )
 from vae_helpers.evaluation import accuracy, evaluate_terms
-from vae_helpers.experiments.m1_features import View, load_m1, run_svm
+from vae_helpers.experiments.m1_features import View, active_latents, load_m1, run_svm
 from vae_helpers.experiments.run import Given, Run, prepare
 from vae_helpers.experiments.settings import PixelSettings, Study
 from vae_helpers.likelihoods import GaussianPerPixel
@@ -43,6 +44,7 @@ STEPS = {
     "adgm": {"smoke": 10, "quick": 500, "full": 5000},
     "m1_svm": {"smoke": 0, "quick": 0, "full": 0},
 }
+N_TO_FIND_ACTIVE = 10_000  # images that say which latents of an M1 are active
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,8 @@ class M2Config(PixelSettings):
     """of ``gumbel``"""
     m1: str = "m1/z50"
     """the M1 of ``m1_m2`` and ``m1_svm``: a released name, or the folder of an m1 run on the same images"""
+    m1_latents: tuple[int, ...] = ()
+    """latents of the M1 that ``m1_m2`` reads; empty takes the active ones: a collapsed one is noise to it"""
     svm_kernel: Literal["linear", "rbf"] = "rbf"
     """of ``m1_svm``"""
     prior: str = "standard"
@@ -100,6 +104,14 @@ class M2Config(PixelSettings):
         """How many steps the model takes."""
         return STEPS[self.model][budget]
 
+    def resolved(self, budget: Budget, data: Any) -> Self:
+        """The settings with all that budget and images decide; of ``m1_m2``, the M1's active latents too."""
+        config = super().resolved(budget, data)
+        if config.model != "m1_m2" or config.m1_latents:
+            return config
+        m1 = load_m1(config.m1, math.prod(config.shape))
+        return dataclasses.replace(config, m1_latents=active_latents(m1, data.x_train[:N_TO_FIND_ACTIVE]))
+
 
 def build(config: M2Config) -> Classifier:
     """An untrained model; its weights come from torch's global generator.
@@ -111,7 +123,8 @@ def build(config: M2Config) -> Classifier:
         raise ValueError("m1_svm is a support vector machine on an M1's features, with no net to build; use run")
     on_features = config.model == "m1_m2"
     x_dim = math.prod(config.shape)
-    x_dim = load_m1(config.m1, x_dim).z_dim if on_features else x_dim
+    if on_features:
+        x_dim = len(config.m1_latents) or load_m1(config.m1, x_dim).z_dim
     mlp = partial(MLP, h_dims=config.h_dims, activation=config.activation)
 
     def joint(in_dims: list[int], *, out_dim: int) -> JointMLP:
@@ -166,7 +179,7 @@ def run(config: M2Config, *, images: Images | None = None, **given: Unpack[Given
     view = view_of(config, device)
     n_test = 200 if job.budget is Budget.SMOKE else len(images.x_test)
     x_test, y_test = images.x_test[:n_test].to(device), images.y_test[:n_test].to(device)
-    words = f"{config.pixels_in_words}, accuracy on grey levels"
+    words = "; ".join(filter(None, (f"{config.pixels_in_words}, accuracy on grey levels", view.source)))
     labelled = images.x_train[split.labelled].to(device), images.y_train[split.labelled].to(device)
     if config.model == "m1_svm":
         return run_svm(job, view, labelled, (x_test, y_test), words)
@@ -218,7 +231,7 @@ def label_split(config: M2Config, images: Images, *, seed: int) -> LabelSplit:
 def view_of(config: M2Config, device: torch.device) -> View:
     """What the configured method sees: pixels, or the features of its M1."""
     if config.model in ("m1_m2", "m1_svm"):
-        return View.of_features(load_m1(config.m1, math.prod(config.shape)).to(device))
+        return View.of_features(load_m1(config.m1, math.prod(config.shape)).to(device), config.m1_latents)
     return View.of_pixels(config.pixels)
 
 
