@@ -142,12 +142,14 @@ def test_data_that_change_while_a_sweep_runs_are_seen(monkeypatch, tmp_path):
 def test_settings_that_a_run_decides_itself_count_as_finished(tmp_path):
     config = NonSynConfig(method="capacity", data="dsprites_small", batch_size=4, steps=3, z_dim=3)
     STUDIES["nonsyn"].run(config, folder=tmp_path, **SMOKE)
-    facts = sweeps.facts_of(config.load())
-    cell = sweeps.Cell("nonsyn", config, 0, Budget.SMOKE, tmp_path, facts)
+    data = config.load()
+    facts = sweeps.facts_of(data)
+    cell = sweeps.Cell("nonsyn", config.resolved(Budget.SMOKE, data), 0, Budget.SMOKE, tmp_path, facts)
     record = cell.finished()
     assert record is not None
     assert record["config"]["rising_steps"] == 2
     rising = replace(config, method="beta_vae", rising_steps=2)
+    rising = rising.resolved(Budget.SMOKE, data)
     assert sweeps.Cell("nonsyn", rising, 0, Budget.SMOKE, tmp_path, facts).finished() is None
 
 

@@ -212,6 +212,17 @@ def test_a_worker_takes_a_run_that_was_finished_meanwhile(sweep, study_run):
     assert sweeps._run_cell(cell.study, plain(cell.config), **where(cell)) == cell.finished()
 
 
+def test_settings_that_the_images_decide_are_those_of_the_finished_run(scheduler):
+    """The latents that M1+M2 reads are found on the images, which the sweep has loaded for it."""
+    grid = {"model": ["m1_m2", "m1_svm"], "m1": ["m1/z20"]}
+    keeping = {"seeds": [0, 1], "budget": Budget.SMOKE, "scheduler": scheduler, "progress": False}
+    table = sweeps.sweep("m2", grid, **keeping)
+    assert (table["status"] == "finished").all(), table["error"].tolist()
+    assert len(record_of(table.iloc[0])["config"]["m1_latents"]) > 1
+    cells = sweeps.cells("m2", grid, seeds=[0, 1], budget=Budget.SMOKE)
+    assert all(cell.finished() is not None for cell in cells)
+
+
 @pytest.mark.parametrize("left", ["checkpoint only", "record of a stopped run"])
 def test_a_cell_that_was_cut_off_goes_on_from_its_checkpoint(sweep, left):
     config = GaussiansConfig(beta=0.5, steps=200)

@@ -8,7 +8,7 @@ import itertools
 import logging
 import multiprocessing
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +54,11 @@ class Facts:
 
     source: str
     fingerprint: str
-    shape: tuple[int, ...]
-    n_classes: int
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: settings, seed, the folder it goes to and the data it is to be made of."""
+    """One run of a sweep: settings (resolved), seed, the folder it goes to and the data it is to be made of."""
 
     study: str
     config: Any
@@ -68,11 +66,11 @@ class Cell:
     budget: Budget
     folder: Path
     data: Facts
+    named: tuple[tuple[str, Any], ...] = ()  # the settings of the grid as it names them, for the table
 
     def finished(self) -> dict[str, Any] | None:
         """The record of this run if its folder holds it whole, with these settings and data; else None."""
-        config = self.config.resolved(self.budget, self.data)
-        return finished_record(self.folder, config, self.data, self.seed, self.budget)
+        return finished_record(self.folder, self.config, self.data, self.seed, self.budget)
 
 
 def sweep(
@@ -139,7 +137,7 @@ def sweep(
         note = STOPPED
     records |= {cell: record for cell in waiting if cell not in records and (record := cell.finished()) is not None}
     bar.update(len(records) + len(errors), {"failed": len(errors)}, final=True, note=note)
-    table = _table([_row(cell, grid, records.get(cell), errors.get(cell, STOPPED)) for cell in wanted])
+    table = _table([_row(cell, records.get(cell), errors.get(cell, STOPPED)) for cell in wanted])
     if out is not None:
         atomic_write(out, lambda file: file.write(table.to_csv(index=False).encode()))
     return table
@@ -158,16 +156,20 @@ def cells(study: str, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int]
     if not len(seeds):
         raise ValueError("a sweep needs at least one seed; write --seeds 0..4 or 0,2,5")
     found: dict[Path, Cell] = {}
-    facts: dict[tuple[Any, ...], Facts] = {}
-    for *combination, seed in itertools.product(*grid.values(), seeds):
-        config = dataclasses.replace(defaults, **dict(zip(grid, combination, strict=True)))
-        folder = run_folder(config.STUDY, config, int(seed), budget).resolve()
-        if folder in found:
-            raise ValueError(f"the run {folder.name} is named twice; give every value and every seed once")
+    loaded: dict[tuple[Any, ...], Any] = {}
+    for combination in itertools.product(*grid.values()):
+        named = dict(zip(grid, combination, strict=True))
+        config = dataclasses.replace(defaults, **named)
+        named = {name: getattr(config, name) for name in named}
         which = tuple(getattr(config, name) for name in config.DATA)
-        if which not in facts:
-            facts[which] = facts_of(config.load())
-        found[folder] = Cell(config.STUDY, config, int(seed), budget, folder, facts[which])
+        if which not in loaded:
+            loaded[which] = config.load()
+        resolved, facts = config.resolved(budget, loaded[which]), facts_of(loaded[which])
+        for seed in map(int, seeds):
+            folder = run_folder(config.STUDY, config, seed, budget).resolve()
+            if folder in found:
+                raise ValueError(f"the run {folder.name} is named twice; give every value and every seed once")
+            found[folder] = Cell(config.STUDY, resolved, seed, budget, folder, facts, tuple(named.items()))
     return list(found.values())
 
 
@@ -186,7 +188,7 @@ def summary(table: pd.DataFrame, metric: str, *, by: Sequence[str]) -> pd.DataFr
 
 def facts_of(data: Any) -> Facts:
     """What is to be remembered of data that were loaded."""
-    return Facts(data.source, data.fingerprint, tuple(getattr(data, "shape", ())), getattr(data, "n_classes", 0))
+    return Facts(data.source, data.fingerprint)
 
 
 def _run_cell(study_name: str, values: dict[str, Any], **where: Any) -> dict[str, Any]:
@@ -279,8 +281,8 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table[sorted(table, key=lambda name: LAST.index(name) if name in LAST else -1)]
 
 
-def _row(cell: Cell, keys: Iterable[str], record: dict[str, Any] | None, error: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"study": cell.study, **{key: _as_text(getattr(cell.config, key)) for key in keys}}
+def _row(cell: Cell, record: dict[str, Any] | None, error: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"study": cell.study, **{name: _as_text(value) for name, value in cell.named}}
     row |= {"seed": cell.seed, "budget": str(cell.budget), "status": "finished" if record else "failed"}
     if record:
         row |= record["metrics"] | {key: record[key] for key in ("seconds", "hardware", "commit")}
