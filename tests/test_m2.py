@@ -161,7 +161,7 @@ def test_every_method_trains_and_is_measured_and_saves_its_split(images, tmp_pat
     assert torch.equal(split.labelled, draw_label_split(images.y_train, n_labels=100, seed=2).labelled)
 
 
-@pytest.mark.parametrize("scaling", ["counts", "batch_sums"])
+@pytest.mark.parametrize("scaling", ["counts", "batch_sums", "batch_means"])
 def test_the_loss_weighs_the_terms_as_the_config_says(images, scaling):
     found = run(images, scaling=scaling, alpha=3.0, steps=4, batch_size=50)
     (row,) = found.history.rows  # means over the steps, and the loss is linear in the terms
@@ -169,6 +169,7 @@ def test_the_loss_weighs_the_terms_as_the_config_says(images, scaling):
     weights = {
         "counts": [100 / 4000, 3900 / 4000, 3.0],  # 100 and 3,900 examples, alpha in units of their number
         "batch_sums": [1 / 51, 50 / 51, 3 / 51],  # a mean, a sum over the batch of 50, alpha as it is; divided by 51
+        "batch_means": [1 / 2, 1 / 2, 3 / 2],
     }[scaling]
     expected = sum(weight * term for weight, term in zip(weights, terms, strict=True))
     assert row["loss"] == pytest.approx(expected, rel=1e-5)

@@ -339,7 +339,7 @@ def test_a_cell_that_failed_is_tried_again(sweep, study_run):
 
 def test_local_workers_keep_the_memory_that_the_next_step_needs(monkeypatch):
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # which a user may set
-    with sweeps._client(None, 1, 1) as client:
+    with sweeps._client({"workers": 1}, 1) as client:
         assert set(client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_").values()) == {None}
 
 

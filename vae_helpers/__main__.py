@@ -1,4 +1,4 @@
-"""The command line: ``python -m vae_helpers {list,train,sweep,show,release,data,doctor}``."""
+"""The command line: ``python -m vae_helpers {list,train,sweep,measure,show,release,data,doctor}``."""
 
 from __future__ import annotations
 
@@ -83,6 +83,9 @@ def train(study_name: str, arguments: list[str]) -> None:
         if run.history.interrupted:
             print(f"stopped at step {run.steps:,}; the same command with --resume goes on from there")
             raise SystemExit(130)
+        if not run.metrics:
+            print(f"trained and saved, but not measured to the end; python -m vae_helpers measure {folder} does that")
+            raise SystemExit(130)
         print_metrics({key: {"mean": value} for key, value in run.metrics.items()})
 
     main.__annotations__["config"] = Annotated[study.config, tyro.conf.arg(name="")]
@@ -91,12 +94,16 @@ def train(study_name: str, arguments: list[str]) -> None:
 
 
 def sweep(
-    study: Annotated[str, tyro.conf.Positional],
+    study: Annotated[str, tyro.conf.Positional] = "",
     grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=A,B,C")] = (),
-    seeds: str = "0..4",
+    seeds: str = "",
+    plan: Path | None = None,
     budget: Annotated[Budget | None, tyro.conf.EnumChoicesFromValues] = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    minutes: float | None = None,
+    pack: Path | None = None,
+    mps: bool = False,
     out: Path | None = None,
 ) -> None:
     """Train every combination of settings with every seed, as Dask tasks; finished runs are skipped.
@@ -104,42 +111,74 @@ def sweep(
     Args:
         study: which (python -m vae_helpers list shows them), or the path of a study's file.
         grid: settings and their values, key=a,b,c, one or more; a tuple is written 300x300.
-        seeds: 0..4 (both ends included) or 0,2,5.
+        seeds: 0..4 (both ends included, and the default) or 0,2,5.
+        plan: a TOML file of sweeps, the most wanted first, in the place of study, grid and seeds.
         budget: of each run; default VAE_BUDGET, else quick.
         workers: processes on this machine, one thread each; default: one a CPU.
         scheduler: address of a running Dask scheduler (tcp://host:8786) instead.
-        out: the table, as CSV; default: STUDY/sweep.csv in runs/ (or VAE_RUNS).
+        minutes: time limit; runs that are cut off go on from there the next time.
+        pack: folder for archives of records and weights, at most 15 MB each.
+        mps: share the GPU by NVIDIA's multi-process service, if it is there.
+        out: the table, as CSV; default: STUDY/sweep.csv, or PLAN.csv, in runs/ (or VAE_RUNS).
     """
     from vae_helpers.experiments import grid as grids
     from vae_helpers.experiments import study_of
     from vae_helpers.experiments import sweep as sweeps
+    from vae_helpers.experiments.run import runs_root
 
-    values = grids.parse_grid(study, grid)
-    path = out or Path(os.environ.get("VAE_RUNS", "runs")) / study_of(study).name / "sweep.csv"
-    table = sweeps.sweep(
-        study,
-        values,
-        seeds=grids.parse_seeds(seeds),
-        budget=budget,
-        workers=workers,
-        scheduler=scheduler,
-        out=path,
-    )
-    stopped = table["error"] == sweeps.STOPPED
-    failed = table[(table["status"] == "failed") & ~stopped]
+    how: sweeps.How = {"workers": workers, "scheduler": scheduler, "minutes": minutes, "pack": pack, "mps": mps}
+    if plan is not None:
+        if study or grid or seeds:
+            raise ValueError(
+                "a plan names its studies, grids and seeds: give --plan, or STUDY --grid --seeds, not both"
+            )
+        how["out"] = path = out or runs_root() / f"{plan.stem}.csv"
+        table = sweeps.sweep_plan(plan, budget=budget, **how)
+        values: list[str] = []
+    else:
+        if not study:
+            raise ValueError("name a study: python -m vae_helpers sweep STUDY, or a plan: --plan FILE")
+        parsed = grids.parse_grid(study, grid)
+        how["out"] = path = out or runs_root() / study_of(study).name / "sweep.csv"
+        table = sweeps.sweep(study, parsed, seeds=grids.parse_seeds(seeds or "0..4"), budget=budget, **how)
+        values = list(parsed)
+    left = table["error"].isin([sweeps.STOPPED, sweeps.LATE])
+    failed = table[(table["status"] == "failed") & ~left]
     metrics = [name for name in table if name.startswith("test_") and "standard_error" not in name]
-    for metric in metrics:
+    for metric in metrics if plan is None else ():
         print(f"{metric}, mean and sd over seeds")
-        print(sweeps.summary(table, metric, by=list(values) or ["study"]).dropna(subset="mean").round(3).to_string())
+        print(sweeps.summary(table, metric, by=values or ["study"]).dropna(subset="mean").round(3).to_string())
     print(f"{(table['status'] == 'finished').sum()} of {len(table)} runs finished; table: {path}")
     for _, row in failed.iterrows():
         settings = ", ".join(f"{key}={row[key]}" for key in [*values, "seed"])
-        print(f"failed: {settings}: {row['error']}")
-    if stopped.any():
-        print(f"{stopped.sum()} runs: {sweeps.STOPPED}")
+        print(f"failed: {settings if plan is None else row['folder']}: {row['error']}")
+    for words in (sweeps.LATE, sweeps.STOPPED):
+        if (n := int((table["error"] == words).sum())) > 0:
+            print(f"{n} runs: {words}")
+    if (table["error"] == sweeps.STOPPED).any():
         raise SystemExit(130)
     if len(failed):
         raise SystemExit(1)
+
+
+def measure(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], data: str = "") -> None:
+    """Measure trained runs again from their weights, on any machine; their records then name both machines.
+
+    Args:
+        folders: run folders, one or more.
+        data: where the images are, if not where the records say; they must be the same ones.
+    """
+    from vae_helpers.experiments import measure_run
+
+    if not folders:
+        raise ValueError("name a run folder: python -m vae_helpers measure FOLDER ...")
+    for folder in folders:
+        print(f"run folder: {folder}")
+        run = measure_run(folder, data=data)
+        if not run.metrics:
+            print("stopped; the folder is as it was, and the same command measures it")
+            raise SystemExit(130)
+        print_metrics({key: {"mean": value} for key, value in run.metrics.items()})
 
 
 def show(name: Annotated[str, tyro.conf.Positional]) -> None:
@@ -267,6 +306,7 @@ def doctor() -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_studies,
     "sweep": sweep,
+    "measure": measure,
     "show": show,
     "release": release,
     "data": data,

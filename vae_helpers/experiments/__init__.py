@@ -1,5 +1,6 @@
 """Studies: settings, ``build`` and ``run(config, seed=...)`` each, for notebooks, tests and clusters alike."""
 
+from vae_helpers.experiments.measuring import measure_run
 from vae_helpers.experiments.registry import STUDIES, find_studies, study_of
 from vae_helpers.experiments.released import Released, load_any, load_released, load_run, released_names
 from vae_helpers.experiments.run import Given, Job, Run, prepare
@@ -20,6 +21,7 @@ __all__ = [
     "load_any",
     "load_released",
     "load_run",
+    "measure_run",
     "prepare",
     "released_names",
     "study_of",

@@ -92,7 +92,6 @@ def run(config: GaussiansConfig, *, images: Points | None = None, **given: Unpac
         objective = partial(objectives.elbo, beta=config.beta)
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(job.seed)
         metrics = term_means(model, x_test, objective)
         metrics["test_data_log_px"] = truth(config).log_prob(x_test.cpu()).mean().item()
         if config.model == "vae":

@@ -117,12 +117,11 @@ def run(config: GMVAEConfig, *, images: Images | None = None, **given: Unpack[Gi
         return {f"test_{name}": value for name, value in compared(class_probs(model, grey).argmax(-1)).items()}
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(job.seed)
         bounds = term_means(model, fixed, objectives.unlabelled)
-        return {**agreement(model), **bounds, **stages}
+        return {**agreement(model), **bounds}
 
     stages: dict[str, float] = {}
-    if config.start == "codes":
+    if config.start == "codes" and job.trained is None:
         for stage, cluster_of in start_from_codes(
             model, config, images, seed=job.seed, budget=job.budget, progress=given.get("progress", True)
         ):
@@ -135,6 +134,7 @@ def run(config: GMVAEConfig, *, images: Images | None = None, **given: Unpack[Gi
         measure=measure,
         evaluate=agreement,
         pixels=f"{config.pixels_in_words}, clusters of grey levels",
+        before=stages,
     )
 
 

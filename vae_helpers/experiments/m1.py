@@ -146,7 +146,6 @@ def run(config: M1Config, *, images: Images | None = None, **given: Unpack[Given
         return {f"test_{name}": value.mean for name, value in evaluate_terms(model, x_curve, measured).items()}
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(job.seed)
         metrics = term_means(model, x_test, measured) | term_means(model, x_train, measured, split="train")
         metrics["active_units"] = active_units(model, x_test)
         if config.prior == "mean_of_logs":

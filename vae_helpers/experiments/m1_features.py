@@ -15,7 +15,7 @@ from vae_helpers.data import PIXELS, to_grey
 from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation import Accuracy, aggregate_posterior
 from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
-from vae_helpers.experiments.run import Job, Run
+from vae_helpers.experiments.run import Job, Run, provenance
 from vae_helpers.models import VAE
 from vae_helpers.training import History
 from vae_helpers.training.budget import describe_device
@@ -122,5 +122,5 @@ def run_svm(job: Job, view: View, labelled: tuple[Tensor, Tensor], test: tuple[T
         "labelled_accuracy_percent": 100 * float((model.predict(features[0]) == y_labelled).mean()),
         "svm_C": float(model.best_params_["C"]),
     }
-    hardware, data = describe_device(torch.device("cpu")), f"{job.data.source}; {pixels}"
-    return job.finished(0, metrics, model, History(), data=data, hardware=hardware, seconds=seconds)
+    where, data = provenance(describe_device(torch.device("cpu"))), f"{job.data.source}; {pixels}"
+    return job.finished(0, metrics, model, History(), data=data, seconds=seconds, provenance=where, measured=where)

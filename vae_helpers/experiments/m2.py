@@ -74,8 +74,9 @@ class M2Config(PixelSettings):
     alpha: float = 20.0
     """weight of the classifier's mean cross-entropy, as a multiple of the number N of training examples (the
     paper's equation 9 with alpha = 0.1 N is 0.1 here)"""
-    scaling: Literal["counts", "batch_sums"] = "counts"
-    """equation 9; or the labelled batch's mean plus the unlabelled batch's sum, and alpha as it is"""
+    scaling: Literal["counts", "batch_sums", "batch_means"] = "counts"
+    """equation 9; or the labelled batch's mean plus the unlabelled batch's sum, and alpha as it is; or the means of
+    both batches, so that 100 labelled examples weigh as much as all others together"""
     labels: Literal["all", "top", "gumbel"] = "top"
     """unlabelled bound: sum over all classes; over the ``n_exact`` most probable ones and a sampled one of the rest
     (unbiased, and more than twice as fast); or one Gumbel-softmax label"""
@@ -254,7 +255,8 @@ def update_for(config: M2Config, model: Any, split: LabelSplit) -> GradientStep:
     if config.scaling == "counts":
         weights: dict[str, Any] = {"n_labelled": n_labelled, "n_unlabelled": n - n_labelled, "alpha": config.alpha * n}
     else:
-        weights = {"n_labelled": 1, "n_unlabelled": config.batch_size, "alpha": config.alpha}
+        n_unlabelled = config.batch_size if config.scaling == "batch_sums" else 1
+        weights = {"n_labelled": 1, "n_unlabelled": n_unlabelled, "alpha": config.alpha}
     return SemiSupervisedStep(model, unlabelled=unlabelled_objective(config), **weights, **config.options)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ClassVar, Literal, Self, Unpack
 
-import torch
 from torch import Tensor
 
 from vae_helpers import objectives
@@ -255,7 +254,6 @@ def run(config: NonSynConfig, *, images: FactorImages | Images | None = None, **
         return found | sprites.curve_metrics(model, data, factors[:n_curve], seed=job.seed)
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(job.seed)
         found = measure_bound(model, x, omega=config.omega)
         if not isinstance(data, FactorImages):
             return found

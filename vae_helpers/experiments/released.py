@@ -24,7 +24,18 @@ from vae_helpers.experiments.settings import Settings
 from vae_helpers.training.checkpoint import atomic_write
 
 FOLDER = Path(__file__).resolve().parents[1] / "released"
-KEPT = ("study", "config", "budget", "steps", "data", "data_sha256", "hardware", "versions", "commit")  # of a record
+KEPT = (
+    "study",
+    "config",
+    "budget",
+    "steps",
+    "data",
+    "data_sha256",
+    "hardware",
+    "versions",
+    "commit",
+    "measured",
+)  # of a record
 
 
 @dataclass(frozen=True)

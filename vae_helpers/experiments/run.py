@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Required, TypedDict, TypeVar
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
@@ -28,6 +31,7 @@ from vae_helpers.training.checkpoint import atomic_write
 C = TypeVar("C", bound=Settings)
 D = TypeVar("D", bound=Data)
 M = TypeVar("M", bound=nn.Module)
+PROVENANCE = ("hardware", "versions", "commit")
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,12 @@ class Run:
 
     Args:
         study: its name. config: the settings, steps resolved. seed, budget: as run.
-        data: the data source in words. fingerprint: of the data. hardware: the device in words.
+        data: the data source in words. fingerprint: of the data.
+        provenance: of the weights, see `provenance`. measured: of the metrics; None for a run that is not measured.
         seconds: training time.
         steps: reached. metrics: name -> value, nats unless the name says otherwise.
         model: in evaluation mode; its weights are saved if it is a torch module. history: of the training.
+        before: metrics of what came before the first step.
     """
 
     study: str
@@ -48,12 +54,19 @@ class Run:
     budget: Budget
     data: str
     fingerprint: str
-    hardware: str
+    provenance: dict[str, Any]
+    measured: dict[str, Any] | None
     seconds: float
     steps: int
     metrics: dict[str, float]
     model: Any = field(repr=False)
     history: History = field(repr=False)
+    before: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def hardware(self) -> str:
+        """What it was trained on, in words."""
+        return str(self.provenance["hardware"])
 
     @property
     def record(self) -> dict[str, Any]:
@@ -65,15 +78,11 @@ class Run:
             "budget": str(self.budget),
             "data": self.data,
             "data_sha256": self.fingerprint,
-            "hardware": self.hardware,
-            "versions": {
-                "vae_helpers": vae_helpers.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-            },
-            "commit": _commit(),
+            **self.provenance,
             "seconds": round(self.seconds, 1),
             "steps": self.steps,
+            **({"before": self.before} if self.before else {}),
+            "measured": self.measured,
             "metrics": self.metrics,
         }
 
@@ -81,7 +90,7 @@ class Run:
         """Write ``weights.safetensors`` and then ``run.json`` into ``folder``, each atomically."""
         if isinstance(self.model, nn.Module):
             weights = safetensors.torch.save({k: v.contiguous() for k, v in self.model.state_dict().items()})
-            atomic_write(folder / "weights.safetensors", lambda file: file.write(weights))
+            atomic_write(weights_file(folder), lambda file: file.write(weights))
         text = json.dumps({**self.record, "history": self.history.state_dict()}, indent=1)
         atomic_write(folder / "run.json", lambda file: file.write(text.encode()))
 
@@ -96,13 +105,15 @@ class Given(TypedDict, total=False):
     folder: Path | None
     """where checkpoint, weights and record go; None, the default, keeps everything in memory"""
     resume: bool
-    """go on from the folder's checkpoint; default False"""
+    """go on from what the folder holds, a checkpoint or a trained model that is to be measured; default False"""
     checkpoint_every: int
     """steps between checkpoints; default 1,000"""
     progress: bool
     """show progress; default True"""
     eval_every: int
     """steps between evaluations; default 0: twenty in a run"""
+    until: float | None
+    """a moment (of `time.time`) after which nothing is trained or measured any more; the run can be resumed"""
     watch: Watch | None
     """called with model and history at each evaluation; see `training.fit`"""
 
@@ -114,6 +125,7 @@ class Job(Generic[C, D]):
     Args:
         config: the settings, resolved. data: what it trains on. given: as the study's ``run`` got it. budget: how long.
         device: where it trains. fingerprint: of the data as they were loaded, before any were held out.
+        trained: the record of this run, if it is resumed and its folder holds it with its training ended.
     """
 
     config: C
@@ -122,6 +134,7 @@ class Job(Generic[C, D]):
     budget: Budget
     device: torch.device
     fingerprint: str
+    trained: dict[str, Any] | None
 
     @property
     def seed(self) -> int:
@@ -143,10 +156,11 @@ class Job(Generic[C, D]):
         return build(self.config).to(self.device)
 
     def finished(self, steps: int, metrics: dict[str, float], model: Any, history: History, **said: Any) -> Run:
-        """The `Run` of this job; ``said``: data, hardware and seconds. It is saved if there is a folder."""
+        """The `Run` of this job; ``said``: data, seconds, provenance and measured. It is saved if there is a folder."""
         made: dict[str, Any] = {"seed": self.seed, "budget": self.budget, "fingerprint": self.fingerprint, **said}
         run = Run(self.config.STUDY, self.config, steps=steps, metrics=metrics, model=model, history=history, **made)
-        if (folder := self.given.get("folder")) is not None:
+        folder = self.given.get("folder")
+        if folder is not None and (metrics or self.trained is None):  # what is saved and measured is not taken back
             run.save(folder)
         return run
 
@@ -160,25 +174,62 @@ class Job(Generic[C, D]):
         evaluate: Callable[[Any], dict[str, float]] | None = None,
         eval_at: Collection[int] = (),
         pixels: str = "",
+        before: dict[str, float] | None = None,
     ) -> Run:
-        """Fit a model and measure it.
+        """Fit a model, save it, measure it and save it again; a resumed one whose training had ended is measured only.
 
         Args:
             model, batches, update: as for `training.fit`.
-            measure: the finished model -> metrics. evaluate: numbers along the way, every ``eval_every`` steps and at
-                the steps ``eval_at``. pixels: what was made of them, in words, for the record.
+            measure: the finished model -> metrics, from one state of torch's generator whoever calls.
+            evaluate: numbers along the way, every ``eval_every`` steps and at the steps ``eval_at``.
+            pixels: what was made of them, in words, for the record.
+            before: metrics of what came before the first step, which measuring again does not go through.
 
         Returns:
-            a `Run`; its ``history.interrupted`` says if it was stopped by hand.
+            a `Run`. It has no metrics if it was stopped by hand or by ``until``: ``history.interrupted`` while it was
+            trained, or else before it was measured.
 
         Raises:
             ValueError: for a negative ``eval_every``, or a setting and a metric of one name.
             CheckpointError: if the folder's checkpoint is of other data or settings, or cannot be used.
         """
+        words = "; ".join(filter(None, (self.data.source, pixels)))
+        hardware = describe_device(batches.device)
+        before = before or {}
+        if (record := self.trained) is not None:
+            load_weights(model, self.given["folder"])  # type: ignore[arg-type]  # trained: there is a folder
+            model.eval()
+            history = History()
+            history.load_state_dict(record["history"])
+            said = {"provenance": {key: record.get(key, "") for key in PROVENANCE}, "seconds": record["seconds"]}
+            before = record.get("before", {})
+        else:
+            history = self._fit(model, batches, update, evaluate, eval_at)
+            said = {"provenance": provenance(hardware), "seconds": history.seconds}
+        steps = int(history.steps[-1])
+        made: dict[str, Any] = {"data": words, "before": before, **said}
+        run = self.finished(steps, {}, model, history, measured=None, **made)
+        if history.interrupted or time.time() >= (self.given.get("until") or math.inf):
+            return run
+        torch.manual_seed(self.seed)
+        try:
+            metrics = {**measure(model), **before}
+        except KeyboardInterrupt:
+            return run
+        if taken := metrics.keys() & dataclasses.asdict(self.config).keys():
+            raise ValueError(
+                f"{self.config.STUDY} has settings and metrics of one name, which a table would mix up: "
+                f"{', '.join(taken)}"
+            )
+        return self.finished(steps, metrics, model, history, measured=provenance(hardware), **made)
+
+    def _fit(
+        self, model: nn.Module, batches: Stream, update: Update, evaluate: Any, eval_at: Collection[int]
+    ) -> History:
         config, given, folder = self.config, self.given, self.given.get("folder")
         if (eval_every := given.get("eval_every", 0)) < 0:
             raise ValueError(f"eval_every must not be negative, got {eval_every}")
-        history = fit(
+        return fit(
             model,
             batches,
             update=update,
@@ -194,22 +245,9 @@ class Job(Generic[C, D]):
             config={"study": config.STUDY, "seed": self.seed, **_without_steps(config)},
             newer=newer_than_records(config),
             data=self.fingerprint,
+            until=given.get("until"),
             progress=given.get("progress", True),
             title=config.STUDY,
-        )
-        metrics = {} if history.interrupted else measure(model)
-        if taken := metrics.keys() & dataclasses.asdict(config).keys():
-            raise ValueError(
-                f"{config.STUDY} has settings and metrics of one name, which a table would mix up: {', '.join(taken)}"
-            )
-        return self.finished(
-            int(history.steps[-1]),
-            metrics,
-            model,
-            history,
-            data="; ".join(filter(None, (self.data.source, pixels))),
-            hardware=describe_device(batches.device),
-            seconds=history.seconds,
         )
 
 
@@ -230,9 +268,42 @@ def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
     budget = Budget(given.get("budget") or Budget.current())
     found: Any = config.load() if data is None else data
     config, fingerprint = config.resolved(budget, found), found.fingerprint
+    trained = None
+    if (folder := given.get("folder")) is not None and given.get("resume", False):
+        trained = trained_record(folder, config, found, given["seed"], budget)
     if n := getattr(config, "validation", 0):
         found = found.validation(n)
-    return Job(config, found, given, budget, pick_device(), fingerprint)
+    return Job(config, found, given, budget, pick_device(), fingerprint, trained)
+
+
+def provenance(hardware: str) -> dict[str, Any]:
+    """Where weights or metrics come from: hardware, versions and the package's commit (`PROVENANCE`)."""
+    versions = {
+        "vae_helpers": vae_helpers.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    return {"hardware": hardware, "versions": versions, "commit": _commit()}
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Put the weights of a run folder into a model of its settings.
+
+    Raises:
+        ValueError: if they cannot be read, or are of another model.
+    """
+    path = weights_file(folder)
+    try:
+        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f"the weights {path} cannot be used ({str(error).splitlines()[0]}); delete them to train on or anew"
+        ) from None
+
+
+def weights_file(folder: Path) -> Path:
+    """Where a run folder keeps its weights."""
+    return folder / "weights.safetensors"
 
 
 def checkpoint_file(folder: Path) -> Path:
@@ -241,7 +312,17 @@ def checkpoint_file(folder: Path) -> Path:
 
 
 def finished_record(folder: Path, config: Settings, data: Data, seed: int, budget: Budget) -> dict[str, Any] | None:
-    """The record of this run if ``folder`` holds it whole, with these settings and these data; else None.
+    """The record of this run if ``folder`` holds it whole, trained and measured; else None. See `trained_record`."""
+    record = trained_record(folder, config, data, seed, budget, weights=False)
+    return record if record is not None and record["metrics"] else None
+
+
+def trained_record(
+    folder: Path, config: Settings, data: Data, seed: int, budget: Budget, *, weights: bool = True
+) -> dict[str, Any] | None:
+    """The record of this run if ``folder`` holds it to its last step, with these settings and these data; else None.
+
+    With ``weights``, its weights must be there too, and its history, so that it can be measured.
 
     Settings newer than the record count as their defaults were used; a record older than fingerprints is compared by
     its data source in words.
@@ -250,7 +331,9 @@ def finished_record(folder: Path, config: Settings, data: Data, seed: int, budge
         record = json.loads((folder / "run.json").read_text())
         made = record["study"], record["seed"], record["budget"]
         saved = {**newer_than_records(config), **record["config"]}
-        whole = bool(record["metrics"]) and record["steps"] >= saved["steps"]
+        whole = isinstance(record["metrics"], dict) and record["steps"] >= saved["steps"]
+        if weights:
+            whole = whole and bool(record["history"]["rows"]) and weights_file(folder).exists()
         sha256 = record.get("data_sha256")
         same_data = record["data"].startswith(data.source) if sha256 is None else sha256 == data.fingerprint
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -283,10 +366,15 @@ def run_folder(study: str, config: Any, seed: int, budget: Budget) -> Path:
     words = "_".join(f"{key}={_in_a_name(value)}" for key, value in changed.items())
     if len(words) > 150:  # a file's name has a limit, and a path of images can be long
         words = f"{words[:120]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
-    folder, end = Path(os.environ.get("VAE_RUNS", "runs")) / study, f"{budget}_seed={seed}"
+    folder, end = runs_root() / study, f"{budget}_seed={seed}"
     name, between = "_".join(filter(None, [words, end])), re.compile(f"_(?=(?:{'|'.join(defaults)})=|{end}$)")
     alike = (old for old in folder.glob(f"*_{end}") if sorted(between.split(old.name)) == sorted(between.split(name)))
     return next(alike, folder / name)
+
+
+def runs_root() -> Path:
+    """The folder of all runs: VAE_RUNS, or ``runs`` in the working directory."""
+    return Path(os.environ.get("VAE_RUNS", "runs"))
 
 
 def _in_a_name(value: Any) -> str:

@@ -6,23 +6,31 @@ import dataclasses
 import io
 import itertools
 import logging
+import math
 import multiprocessing
+import os
+import shutil
+import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import pandas as pd
 import torch
 
 from vae_helpers.data import DataError
 from vae_helpers.experiments.grid import study_defaults
+from vae_helpers.experiments.packing import pack_runs
+from vae_helpers.experiments.plan import read_plan
 from vae_helpers.experiments.registry import study_of
 from vae_helpers.experiments.released import config_from
-from vae_helpers.experiments.run import finished_record, plain, run_folder
-from vae_helpers.training import Budget
+from vae_helpers.experiments.run import finished_record, plain, run_folder, runs_root
+from vae_helpers.training import Budget, History
 from vae_helpers.training.checkpoint import atomic_write, check_writable
 from vae_helpers.training.progress import Progress
 
@@ -45,6 +53,9 @@ LAST = (
     "error",
 )  # columns of the table
 STOPPED = "stopped by hand; the same sweep goes on from the last checkpoint"
+LATE = "stopped at the time limit; the same sweep goes on from there"
+GRACE_S = 60  # for what is being measured at the time limit; then the workers are ended
+TOPIC = "vae_helpers"  # of Dask's events
 _ALONE = threading.Lock()  # torch's generator and threads belong to the whole process
 
 
@@ -73,16 +84,33 @@ class Cell:
         return finished_record(self.folder, self.config, self.data, self.seed, self.budget)
 
 
+class How(TypedDict, total=False):
+    """How cells are run: what `sweep` and `sweep_plan` take beside the cells."""
+
+    workers: int | None
+    """processes of a local cluster, one thread each; default: the number of CPUs"""
+    scheduler: str | None
+    """address of a running Dask scheduler (tcp://host:8786) in the place of a local cluster"""
+    out: Path | None
+    """CSV file for the table; default None writes none"""
+    minutes: float | None
+    """training stops then, each run at a step from which it goes on the next time; what is being measured has one
+    minute more. Default None: no limit"""
+    pack: Path | None
+    """folder for archives of the runs, see `packing.pack_runs`; default None packs nothing"""
+    mps: bool
+    """let local workers share the GPU by NVIDIA's multi-process service, if it is there; default False"""
+    progress: bool
+    """show it; default True"""
+
+
 def sweep(
     study: str,
     grid: Mapping[str, Sequence[Any]],
     *,
     seeds: Sequence[int],
     budget: Budget | None = None,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    out: Path | None = None,
-    progress: bool = True,
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Run every combination of settings with every seed; finished cells are not run again.
 
@@ -94,9 +122,7 @@ def sweep(
 
     Args:
         study: one of `STUDIES`. grid: setting -> values; settings not named keep their defaults. seeds: of each cell.
-        budget: None for `Budget.current`. workers: processes of a local cluster; None for the number of CPUs.
-        scheduler: address of a running Dask scheduler (tcp://host:8786) in the place of a local cluster.
-        out: CSV file for the table; None writes none. progress: show it.
+        budget: None for `Budget.current`. how: see `How`.
 
     Returns:
         one row a cell: the settings of the grid, seed, ``status`` (finished or failed), the metrics, ``seconds``,
@@ -104,42 +130,95 @@ def sweep(
 
     Raises:
         ValueError: for an unknown study or setting, a setting without values, no seeds, a run named twice, both
-            workers and scheduler, or a scheduler that does not answer.
-        CheckpointError: if ``out`` cannot be written.
+            workers and scheduler, a scheduler that does not answer, or a number out of range.
+        CheckpointError: if ``out`` or ``pack`` cannot be written.
     """
+    _check(how)
     budget = Budget.current() if budget is None else Budget(budget)
+    return _run(cells(study, grid, seeds=seeds, budget=budget), f"sweep {study}", how)
+
+
+def sweep_plan(plan: Path, *, budget: Budget | None = None, **how: Unpack[How]) -> pd.DataFrame:
+    """Run the sweeps of a plan file (`plan.read_plan`), those that stand first before the others.
+
+    Args:
+        plan: the file. budget: of the sweeps that name none; None for `Budget.current`. how: see `How`.
+
+    Returns:
+        as `sweep`, for all of them.
+
+    Raises:
+        ValueError, CheckpointError: as `sweep`; or a plan that cannot be read, with the line.
+    """
+    _check(how)
+    wanted: dict[Path, Cell] = {}
+    for planned in read_plan(plan, budget=budget):
+        try:
+            found = cells(planned.study, planned.grid, seeds=planned.seeds, budget=planned.budget)
+        except (ValueError, DataError) as error:
+            raise ValueError(f"{planned.place}: {error}") from None
+        wanted |= {cell.folder: cell for cell in found if cell.folder not in wanted}  # named again: the same run
+    return _run(list(wanted.values()), f"plan {plan.stem}", how, each=True)
+
+
+def _check(how: How) -> None:
+    workers, scheduler, minutes, out = how.get("workers"), how.get("scheduler"), how.get("minutes"), how.get("out")
     if workers is not None and scheduler is not None:
         raise ValueError(
             f"give workers ({workers}) for a local cluster or scheduler ({scheduler}) for a running one, not both"
         )
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    wanted = cells(study, grid, seeds=seeds, budget=budget)
+    if minutes is not None and not (0 < minutes < math.inf):
+        raise ValueError(f"the time limit must be a number of minutes above 0, got {minutes}")
+    if out is not None and out.is_dir():
+        raise ValueError(f"cannot write the table to {out}, which is a folder; name a file")
+    if (pack := how.get("pack")) is not None:
+        if pack.exists() and not pack.is_dir():
+            raise ValueError(f"cannot write archives to {pack}, which is a file; name a folder")
+        check_writable(pack / "runs-01.tar.gz")
+
+
+def _run(wanted: list[Cell], title: str, how: How, *, each: bool = False) -> pd.DataFrame:
+    """Run the cells, the first ones first, and make the table; ``each``: say how far each one is."""
+    out, minutes, pack, progress = how.get("out"), how.get("minutes"), how.get("pack"), how.get("progress", True)
     if out is not None:
-        if out.is_dir():
-            raise ValueError(f"cannot write the table to {out}, which is a folder; name a file")
         check_writable(out)
+    until = None if minutes is None else time.time() + 60 * minutes
     records = {cell: record for cell in wanted if (record := cell.finished()) is not None}
     waiting = [cell for cell in wanted if cell not in records]
     errors: dict[Cell, str] = {}
-    bar = Progress(len(wanted), start=len(records), enabled=progress, title=f"sweep {study}", unit="cell")
+    bar = Progress(len(wanted), start=len(records), enabled=progress, title=title, unit="cell")
     note = ""
     try:
         if waiting:
-            with _client(scheduler, workers, len(waiting)) as client:
-                for cell, found in _results(client, waiting):
-                    if isinstance(found, dict):
+            with _client(how, len(waiting)) as client:
+                if each and progress:
+                    client.subscribe_topic(TOPIC, lambda event: bar.write(event[1]))
+                for cell, found in _results(client, waiting, until):
+                    if isinstance(found, dict) and found["metrics"]:
                         records[cell] = found
                     else:
                         errors[cell] = " ".join(f"{type(found).__name__}: {found}".split())
-                    bar.update(len(records) + len(errors), {"failed": len(errors)})
+                        if isinstance(found, dict):
+                            errors[cell] = LATE
+                    bar.update(len(records) + len(errors), {"failed": sum(e != LATE for e in errors.values())})
     except KeyboardInterrupt:
         note = STOPPED
+    except TimeoutError:
+        note = LATE
+    left = LATE if until is not None and time.time() >= until else STOPPED
     records |= {cell: record for cell in waiting if cell not in records and (record := cell.finished()) is not None}
-    bar.update(len(records) + len(errors), {"failed": len(errors)}, final=True, note=note)
-    table = _table([_row(cell, records.get(cell), errors.get(cell, STOPPED)) for cell in wanted])
+    bar.update(len(records) + len(errors), {"failed": sum(e != LATE for e in errors.values())}, final=True, note=note)
+    table = _table([_row(cell, records.get(cell), errors.get(cell, left)) for cell in wanted])
     if out is not None:
         atomic_write(out, lambda file: file.write(table.to_csv(index=False).encode()))
+    if pack is not None:
+        archives, too_large = pack_runs([cell.folder for cell in wanted], runs_root().resolve(), pack)
+        if progress:
+            print(f"packed into {len(archives)} archives in {pack}")
+            for path in too_large:
+                print(f"left out, larger than an archive: {path}")
     return table
 
 
@@ -191,11 +270,22 @@ def facts_of(data: Any) -> Facts:
     return Facts(data.source, data.fingerprint)
 
 
-def _run_cell(study_name: str, values: dict[str, Any], **where: Any) -> dict[str, Any]:
-    """What a worker does, one cell at a time whatever its threads; plain values, for a study in a file of its own."""
+def _run_cell(study_name: str, values: dict[str, Any], until: float | None = None, **where: Any) -> dict[str, Any]:
+    """What a worker does, one cell at a time whatever its threads; plain values, for a study in a file of its own.
+
+    Returns:
+        the record, without metrics if the time was over.
+    """
     study = study_of(study_name)
     cell = Cell(study_name, config_from(study.config, values), **where)
+
+    def watch(model: Any, history: History) -> None:
+        at = int(history.rows[-1]["step"]) if history.rows else 0
+        _say(f"{cell.study}/{cell.folder.name}: step {at:,} of {cell.config.steps:,}")
+
     with _ALONE:
+        if until is not None and time.time() >= until:
+            return {"metrics": {}}
         if (record := cell.finished()) is not None:  # by another sweep, or before the worker was lost
             return record
         torch.set_num_threads(1)
@@ -206,14 +296,23 @@ def _run_cell(study_name: str, values: dict[str, Any], **where: Any) -> dict[str
                 raise DataError(
                     f"the data are not those that the sweep began with: {data.source}, not {cell.data.source}"
                 )
-            keeping = {"folder": cell.folder, "resume": True, "progress": False}
+            keeping = {"folder": cell.folder, "resume": True, "progress": False, "until": until, "watch": watch}
             run = study.run(cell.config, seed=cell.seed, budget=cell.budget, images=data, **keeping)
         return run.record
 
 
+def _say(words: str) -> None:
+    """Tell whoever started the sweep; nobody, outside of a Dask worker."""
+    from distributed import get_worker
+
+    with suppress(ValueError):
+        get_worker().log_event(TOPIC, words)
+
+
 @contextmanager
-def _client(scheduler: str | None, workers: int | None, n_cells: int) -> Iterator[Any]:
+def _client(how: How, n_cells: int) -> Iterator[Any]:
     """A connected Dask client; a local cluster lives as long as it."""
+    scheduler, workers = how.get("scheduler"), how.get("workers")
     import dask
     from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster
@@ -227,6 +326,7 @@ def _client(scheduler: str | None, workers: int | None, n_cells: int) -> Iterato
         options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": None}
         n_workers = min(workers or CPU_COUNT, n_cells)
         with (
+            multi_process_service() if how.get("mps", False) else nullcontext(),
             dask.config.set(PATIENCE | MEMORY),
             LocalCluster(n_workers=n_workers, silence_logs=logging.CRITICAL, **options) as cluster,
             Client(cluster, set_as_default=False) as client,
@@ -248,14 +348,50 @@ def _client(scheduler: str | None, workers: int | None, n_cells: int) -> Iterato
         yield client
 
 
-def _results(client: Any, waiting: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any] | Exception]]:
-    """Each cell with its record or its exception, as they come."""
+@contextmanager
+def multi_process_service() -> Iterator[bool]:
+    """NVIDIA's multi-process service for the processes that are started inside: their kernels run side by side.
+
+    Yields:
+        if it runs. Without ``nvidia-cuda-mps-control`` it does not, and the processes take turns on the GPU.
+    """
+    control = shutil.which("nvidia-cuda-mps-control")
+    if control is None or "CUDA_MPS_PIPE_DIRECTORY" in os.environ:  # not there, or somebody's own
+        print(
+            f"the multi-process service {'runs already' if control else 'is not on this machine; workers take turns'}"
+        )
+        yield control is not None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
+        os.environ.update(places)
+        try:
+            subprocess.run([control, "-d"], check=True, capture_output=True, timeout=30)
+            yield True
+        finally:
+            subprocess.run([control], input=b"quit\n", capture_output=True, timeout=30)
+            for name in places:
+                del os.environ[name]
+
+
+def _results(
+    client: Any, waiting: Sequence[Cell], until: float | None
+) -> Iterator[tuple[Cell, dict[str, Any] | Exception]]:
+    """Each cell with its record or its exception, as they come.
+
+    Raises:
+        TimeoutError: `GRACE_S` after the time limit.
+    """
     from distributed import KilledWorker, as_completed
 
-    def submit(cell: Cell, attempt: str = "") -> Any:  # one key a folder: two sweeps on a scheduler share the run
+    def submit(
+        cell: Cell, attempt: str = "", priority: int = 0
+    ) -> Any:  # one key a folder: two sweeps on a scheduler share the run
         where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
         key = f"{cell.study}-{cell.folder}{attempt}"
-        return client.submit(_run_cell, cell.study, plain(cell.config), **where, key=key)
+        return client.submit(
+            _run_cell, cell.study, plain(cell.config), until=until, **where, key=key, priority=priority
+        )
 
     def outcome(future: Any) -> dict[str, Any] | Exception:
         try:
@@ -263,9 +399,10 @@ def _results(client: Any, waiting: Sequence[Cell]) -> Iterator[tuple[Cell, dict[
         except Exception as error:  # of the cell, or of a scheduler that was lost
             return error
 
-    futures = {submit(cell): cell for cell in waiting}
+    futures = {submit(cell, priority=-number): cell for number, cell in enumerate(waiting)}
     lost = []
-    for future in as_completed(futures, loop=client.loop):
+    timeout = None if until is None else max(until - time.time(), 0) + GRACE_S
+    for future in as_completed(futures, loop=client.loop, timeout=timeout):
         found = outcome(future)
         if isinstance(found, KilledWorker):  # by this cell, or by another one on the same worker
             lost.append(futures[future])

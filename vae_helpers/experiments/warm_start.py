@@ -130,22 +130,22 @@ def run(
         return sprites.measure_along(model, code, images, classes[:n_curve], seed=job.seed)
 
     def measure(model: Any) -> dict[str, float]:
-        torch.manual_seed(job.seed)
         metrics = sprites.measure_codes(model, code, images, classes)
         metrics |= sprites.measure_metrics(model, images, seed=job.seed, budget=job.budget, device=device)
         x = images.pixels(classes[:n_line])
         metrics |= {f"{name}_end": value for name, value in squared_gradients(model, x, seed=job.seed).items()}
         end = {name: value.clone() for name, value in model.state_dict().items()}
-        for t in LINE:
-            model.load_state_dict({name: start[name].lerp(end[name], t) for name in end})
-            metrics[f"line_{t:g}"] = negative_bound(model, x, seed=job.seed)
-            if t == 0:
-                found = sprites.measure_codes(model, code, images, classes)
-                metrics |= {f"start_{name}": value for name, value in found.items()}
-                metrics |= {
-                    f"{name}_start": value for name, value in squared_gradients(model, x, seed=job.seed).items()
-                }
-        model.load_state_dict(end)
+        try:
+            for t in LINE:
+                model.load_state_dict({name: start[name].lerp(end[name], t) for name in end})
+                metrics[f"line_{t:g}"] = negative_bound(model, x, seed=job.seed)
+                if t == 0:
+                    found = sprites.measure_codes(model, code, images, classes)
+                    metrics |= {f"start_{name}": value for name, value in found.items()}
+                    gradients = squared_gradients(model, x, seed=job.seed)
+                    metrics |= {f"{name}_start": value for name, value in gradients.items()}
+        finally:
+            model.load_state_dict(end)
         return metrics
 
     torch.manual_seed(job.seed)  # the same noise in training, whatever came before

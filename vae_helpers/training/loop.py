@@ -48,6 +48,7 @@ def fit(
     config: Mapping[str, Any] | None = None,
     newer: Mapping[str, Any] | None = None,
     data: str = "",
+    until: float | None = None,
     progress: bool = True,
     title: str = "",
 ) -> History:
@@ -73,6 +74,7 @@ def fit(
         resume: go on from ``checkpoint`` if it exists. config: saved in it and compared on resuming. newer: what
             settings that an older checkpoint does not have yet are taken to be there.
         data: fingerprint of the data, saved and compared likewise; a checkpoint without one is not compared.
+        until: a moment (of `time.time`) at which the run ends as by Ctrl-C, but without a last evaluation.
         progress: show progress. title: its first words.
 
     Returns:
@@ -122,7 +124,8 @@ def fit(
                 ring = torch.zeros(log_every, len(values), device=device)
             ring[run.at % log_every].copy_(values)
             run.at += 1
-            stopping = interrupt.is_set()
+            late = until is not None and time.time() >= until
+            stopping = interrupt.is_set() or late
             done = run.at == steps or stopping
             if run.at % log_every and not done and run.at not in eval_at:
                 continue
@@ -132,7 +135,7 @@ def fit(
             run.flush(ring[first:n], seconds + time.perf_counter() - began)
             whole = run.at % log_every == 0
             saving = checkpoint is not None and (done or (whole and _crossed(run.at, checkpoint_every, log_every)))
-            evaluating = done or run.at in eval_at or (whole and _crossed(run.at, eval_every, log_every))
+            evaluating = (done and not late) or run.at in eval_at or (whole and _crossed(run.at, eval_every, log_every))
             if saving or evaluating:
                 paused = time.perf_counter()
                 if evaluating:
@@ -144,7 +147,8 @@ def fit(
                 began += time.perf_counter() - paused
             bar.update(run.at, run.last_terms())
     run.history.interrupted = stopping and run.at < steps
-    note = f"stopped by hand at step {run.at:,} of {steps:,}" if run.history.interrupted else ""
+    why = "by hand" if until is None or time.time() < until else "at the time limit"
+    note = f"stopped {why} at step {run.at:,} of {steps:,}" if run.history.interrupted else ""
     bar.update(run.at, run.last_terms(), final=True, note=note)
     model.eval()
     return run.history

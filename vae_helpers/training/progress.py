@@ -65,6 +65,13 @@ class Progress:
             at = f"{self.title} {self.unit} {step:,}/{self.total:,}"
             self._handle.update(_Line(f"{at}  {values}  ({speed} {self.unit}s/s{left}) {note}".strip()))
 
+    def write(self, line: str) -> None:
+        """Print a line above the bar of a terminal."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        elif self._handle is not None:
+            print(line)
+
 
 class _Line:
     """One line of text that a notebook shows in a fixed-width face."""
