@@ -204,8 +204,9 @@ class Job(Generic[C, D]):
             said = {"provenance": {key: record.get(key, "") for key in PROVENANCE}, "seconds": record["seconds"]}
             before = record.get("before", {})
         else:
+            said = {"provenance": provenance(hardware)}  # before: a long training may outlive its commit
             history = self._fit(model, batches, update, evaluate, eval_at)
-            said = {"provenance": provenance(hardware), "seconds": history.seconds}
+            said["seconds"] = history.seconds
         steps = int(history.steps[-1])
         made: dict[str, Any] = {"data": words, "before": before, **said}
         run = self.finished(steps, {}, model, history, measured=None, **made)

@@ -39,6 +39,7 @@ PATIENCE = {  # with a worker that died; the 15 s of dask are too short for impo
     "distributed.deploy.lost-worker-timeout": "5 minutes",  # then it is given up
     "distributed.scheduler.no-workers-timeout": "5 minutes",  # then the cells that wait have failed
 }
+ORDER = {"distributed.scheduler.worker-saturation": 1.0}  # no worker is given what another may begin earlier
 MEMORY = {  # dask makes workers return memory at once; fetching it anew took a third of a training's time
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
@@ -327,7 +328,7 @@ def _client(how: How, n_cells: int) -> Iterator[Any]:
         n_workers = min(workers or CPU_COUNT, n_cells)
         with (
             multi_process_service() if how.get("mps", False) else nullcontext(),
-            dask.config.set(PATIENCE | MEMORY),
+            dask.config.set(PATIENCE | MEMORY | ORDER),
             LocalCluster(n_workers=n_workers, silence_logs=logging.CRITICAL, **options) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
