@@ -27,6 +27,7 @@ from vae_helpers.experiments.settings import Settings
 from vae_helpers.training import Budget, History, Update, Watch, fit, pick_device
 from vae_helpers.training.budget import describe_device
 from vae_helpers.training.checkpoint import atomic_write
+from vae_helpers.training.determinism import deterministic_algorithms, reserve_workspace
 
 C = TypeVar("C", bound=Settings)
 D = TypeVar("D", bound=Data)
@@ -230,26 +231,27 @@ class Job(Generic[C, D]):
         config, given, folder = self.config, self.given, self.given.get("folder")
         if (eval_every := given.get("eval_every", 0)) < 0:
             raise ValueError(f"eval_every must not be negative, got {eval_every}")
-        return fit(
-            model,
-            batches,
-            update=update,
-            steps=config.steps,
-            evaluate=evaluate,
-            eval_every=eval_every or max(config.steps // 20, 1),
-            eval_at=eval_at,
-            watch=given.get("watch"),
-            log_every=min(50, config.steps),
-            checkpoint=checkpoint_file(folder) if folder else None,
-            checkpoint_every=given.get("checkpoint_every", 1000),
-            resume=given.get("resume", False),
-            config={"study": config.STUDY, "seed": self.seed, **_without_steps(config)},
-            newer=newer_than_records(config),
-            data=self.fingerprint,
-            until=given.get("until"),
-            progress=given.get("progress", True),
-            title=config.STUDY,
-        )
+        with deterministic_algorithms(config.deterministic):
+            return fit(
+                model,
+                batches,
+                update=update,
+                steps=config.steps,
+                evaluate=evaluate,
+                eval_every=eval_every or max(config.steps // 20, 1),
+                eval_at=eval_at,
+                watch=given.get("watch"),
+                log_every=min(50, config.steps),
+                checkpoint=checkpoint_file(folder) if folder else None,
+                checkpoint_every=given.get("checkpoint_every", 1000),
+                resume=given.get("resume", False),
+                config={"study": config.STUDY, "seed": self.seed, **_without_steps(config)},
+                newer=newer_than_records(config),
+                data=self.fingerprint,
+                until=given.get("until"),
+                progress=given.get("progress", True),
+                title=config.STUDY,
+            )
 
 
 def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
@@ -267,6 +269,8 @@ def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
             f"a run takes {', '.join(Given.__annotations__)}, and seed always; got {', '.join(unknown or given)}"
         )
     budget = Budget(given.get("budget") or Budget.current())
+    if config.deterministic:
+        reserve_workspace()
     found: Any = config.load() if data is None else data
     config, fingerprint = config.resolved(budget, found), found.fingerprint
     trained = None

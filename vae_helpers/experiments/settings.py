@@ -47,6 +47,8 @@ class Settings:
     """matrix products and convolutions in bfloat16"""
     compiled: bool = False
     """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
+    deterministic: bool = False
+    """on a GPU, convolutions that give the same bits every time; slower (a CPU gives them anyway)"""
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]  # mypy: a class of a dataclass is no Hashable
