@@ -101,7 +101,7 @@ def in_this_process(monkeypatch):
     class Client:
         pass
 
-    def results(client, waiting):
+    def results(client, waiting, until):
         for cell in waiting:
             try:
                 where = {"seed": cell.seed, "budget": cell.budget, "folder": cell.folder, "data": cell.data}
