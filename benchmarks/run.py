@@ -17,11 +17,13 @@ import torch
 
 from benchmarks import (
     conditional,
+    convolutions,
     disentangling,
     explorer,
     own_images,
     priors,
     processes,
+    profiles,
     semi_supervised,
     sprites,
     training,
@@ -37,6 +39,7 @@ SUBJECTS: dict[str, Callable[[bool], Table]] = {
     "m2-accuracy": semi_supervised.time_to_accuracy,
     "m2-matmul": semi_supervised.matmul_share,
     "conv-steps": conditional.steps_per_second,
+    "conv-ways": convolutions.ways,
     "sprites": sprites.rendering,
     "nonsyn-steps": disentangling.steps_per_second,
     "threads": processes.thread_rates,
@@ -44,6 +47,9 @@ SUBJECTS: dict[str, Callable[[bool], Table]] = {
     "slider": explorer.slider_frame,
     "memory": processes.peak_memory,
     "own-images": own_images.pictures,
+    "m1-profile": profiles.m1_step,
+    "dsprites-profile": profiles.dsprites_step,
+    "dsprites-bf16-profile": profiles.dsprites_bf16_step,
 }
 
 
