@@ -1,4 +1,4 @@
-"""``python -m benchmarks.gpu [--minutes M] [--workers N] [--plan FILE] [--out DIR]``: all that a borrowed GPU is for.
+"""``python -m benchmarks.gpu [--minutes M] [--workers N] [--plan FILE] [--out DIR]``: some minutes of a GPU.
 
 Checks first (is every study's step captured, do runs repeat and resume bit for bit, does the CPU agree), then speeds,
 then the plan until the time is over. The tables and the archives of the runs lie in DIR. Nothing is asserted; needs
@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -46,18 +47,17 @@ CHECKED: dict[str, tuple[str, dict[str, Any]]] = {
 def checks(steps: int) -> Table:
     """For each study: captured, repeats, repeats if asked to, resumes; largest difference of codes from a CPU's."""
     table = Table("Checks", ["", "captured", "repeats", "deterministic", "resumes", "codes, against the CPU"])
+    original = CapturedStep._capture
     for name, (study, settings) in CHECKED.items():
         done: list[bool] = []
-        captured, original = CapturedStep._capture, CapturedStep._capture
 
-        def watched(self: CapturedStep, index: Any, original: Any = original, done: list[bool] = done) -> Any:
-            values = original(self, index)
-            done.append(self.graph is not None)
+        def watched(step: CapturedStep, index: Any, done: list[bool] = done) -> Any:
+            values = original(step, index)
+            done.append(step.graph is not None)
             return values
 
-        CapturedStep._capture = watched  # type: ignore[method-assign]
         try:
-            with tempfile.TemporaryDirectory() as folder:
+            with mock.patch.object(CapturedStep, "_capture", watched), tempfile.TemporaryDirectory() as folder:
                 cut, config = Path(folder) / "cut", STUDIES[study].config(**settings, steps=steps, decay=False)
                 weights = [_train(study, config) for _ in range(2)]
                 sure = dataclasses.replace(config, deterministic=True)
@@ -67,9 +67,7 @@ def checks(steps: int) -> Table:
         except (RuntimeError, ValueError) as error:
             table.rows.append((name, str(error).splitlines()[0][:90]))
             continue
-        finally:
-            CapturedStep._capture = captured  # type: ignore[method-assign]
-        graph = "yes" if done and all(done) else "NO" if done else "no GPU"
+        graph = "no GPU" if pick_device().type != "cuda" else "yes" if done and all(done) else "NO"
         words = ["yes" if _same(*pair) else "NO" for pair in (weights, steady, (steady[0], resumed))]
         table.rows.append((name, graph, *words, _difference(weights[0])))
     return table
@@ -114,7 +112,7 @@ def _difference(model: Any) -> float | str:
 
 def main() -> None:
     """Check, measure, train."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="What a borrowed GPU is for.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Check, measure and train on a GPU.")
     parser.add_argument("--minutes", type=float, default=9.0, help="for the plan")
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--plan", type=Path, default=Path(__file__).with_name("full.toml"))

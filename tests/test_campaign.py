@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import math
 import os
 import re
 import stat
 import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from distributed import LocalCluster
 from vae_helpers.experiments import STUDIES, sweep
 from vae_helpers.experiments.packing import LIMIT, pack_runs
 from vae_helpers.experiments.plan import read_plan
-from vae_helpers.training import Budget, fit
+from vae_helpers.training import Budget, fit, loop
 
 PLAN = """
 # the most wanted first
@@ -144,13 +146,22 @@ def test_settings_that_no_data_fit_name_their_sweep(plan):
 # the time limit
 
 
-def test_fit_ends_at_a_step_and_goes_on_bit_for_bit(tmp_path):
+def clock(steps):
+    """Time for `fit`: the limit is reached at a step, however fast the machine is."""
+    readings = itertools.count(1)
+    return SimpleNamespace(
+        time=lambda: time.time() if next(readings) < steps else math.inf, perf_counter=time.perf_counter
+    )
+
+
+def test_fit_ends_at_a_step_and_goes_on_bit_for_bit(tmp_path, monkeypatch):
     config = STUDIES["gaussians"].config(steps=400, h_dims=(8,))
     study, given = STUDIES["gaussians"], {"seed": 0, "budget": Budget.SMOKE, "progress": False}
     whole = study.run(config, folder=tmp_path / "whole", **given)
-    late = study.run(config, folder=tmp_path / "cut", until=time.time() + 0.05, **given)
+    monkeypatch.setattr(loop, "time", clock(150))
+    late = study.run(config, folder=tmp_path / "cut", until=time.time() + 1000, **given)
     assert late.history.interrupted
-    assert 0 < late.steps < 400
+    assert late.steps == 150
     assert late.metrics == {}
     assert not late.history.evals or late.history.evals[-1]["step"] < late.steps  # it has no time to evaluate
     on = study.run(config, folder=tmp_path / "cut", resume=True, **given)
@@ -173,21 +184,33 @@ def test_what_is_trained_at_the_time_limit_is_not_measured_after_it(tmp_path, mo
     assert STUDIES["gaussians"].run(config, resume=True, **given).metrics
 
 
-def test_a_sweep_ends_at_its_time_limit_and_goes_on_to_the_same_numbers(scheduler, runs):
-    grid, keeping = {"steps": [4000], "beta": [1.0]}, {"seeds": [0, 1], "scheduler": scheduler, "progress": False}
-    began = time.monotonic()
-    cut = sweep.sweep("gaussians", grid, minutes=0.5 / 60, **keeping)
-    assert time.monotonic() - began < sweep.GRACE_S
-    assert list(cut["error"]) == [sweep.LATE] * 2
-    folder = Path(cut["folder"][0])
-    assert (folder / "checkpoint.pt").exists()
-    assert not Path(cut["folder"][1]).exists()  # it waited, and is not begun after the limit
+def test_a_sweep_ends_at_its_time_limit_and_goes_on_to_the_same_numbers(scheduler, runs, monkeypatch):
+    grid, keeping = {"steps": [400], "beta": [1.0]}, {"seeds": [0, 1], "scheduler": scheduler, "progress": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "time", clock(150))
+        cut = sweep.sweep("gaussians", grid, minutes=100, **keeping)
+    assert list(cut["status"]) == ["failed"] * 2
+    records = [json.loads((Path(folder) / "run.json").read_text()) for folder in cut["folder"]]
+    assert [record["steps"] for record in records] == [150, 1]
     whole = STUDIES["gaussians"].run(
-        STUDIES["gaussians"].config(steps=4000), seed=0, budget=Budget.SMOKE, progress=False
+        STUDIES["gaussians"].config(steps=400), seed=0, budget=Budget.SMOKE, progress=False
     )
     table = sweep.sweep("gaussians", grid, **keeping)
     assert list(table["status"]) == ["finished"] * 2
     assert table["test_kl"][0] == whole.metrics["test_kl"]
+
+
+def test_a_run_whose_turn_comes_after_the_limit_is_not_begun(runs):
+    (cell,) = sweep.cells("gaussians", {"steps": [3]}, seeds=[0], budget=Budget.SMOKE)
+    where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
+    assert sweep._run_cell("gaussians", sweep.plain(cell.config), time.time(), **where) == {"metrics": {}}
+    assert not cell.folder.exists()
+
+
+def test_runs_that_the_limit_left_are_named_as_such(scheduler, runs):
+    keeping = {"seeds": [0, 1], "scheduler": scheduler, "progress": False}
+    table = sweep.sweep("gaussians", {"steps": [1_000_000]}, minutes=0.5 / 60, **keeping)
+    assert list(table["error"]) == [sweep.LATE] * 2
 
 
 # archives
@@ -299,3 +322,21 @@ def test_the_plan_of_the_tables_can_be_run():
         for values in itertools.product(*one.grid.values()):
             config = STUDIES[one.study].config(**dict(zip(one.grid, values, strict=True)))  # or it says what is wrong
             assert config.steps_of(one.budget) >= 0
+
+
+def test_a_start_of_the_plan_is_one_that_the_plan_trains():
+    sweeps = read_plan(Path(__file__).parents[1] / "benchmarks" / "full.toml")
+    planned = {}
+    for study in ("supervised", "warm_start"):
+        (one,) = (one for one in sweeps if one.study == study)
+        grid = itertools.product(*one.grid.values())
+        planned[study] = [STUDIES[study].config(**dict(zip(one.grid, values, strict=True))) for values in grid]
+    for config in planned["warm_start"]:
+        if config.start == "supervised":
+            wanted = STUDIES["supervised"].config(code=config.code, source=config.source, bf16=config.bf16)
+            assert wanted in planned["supervised"]
+
+
+def test_a_value_with_a_comma_is_one_value(plan):
+    text = '[[sweep]]\nstudy = "m1"\nseeds = "0"\ngrid = { data = "a,b.npy", size = "" }'
+    assert read_plan(plan(text))[0].grid == {"data": ["a,b.npy"], "size": [""]}

@@ -22,7 +22,7 @@ def parse_grid(study: str, words: Sequence[str]) -> dict[str, list[Any]]:
         key = key.strip().replace("-", "_")
         if not equals or key in grid:
             raise ValueError(f"--grid {word!r}: write each setting once, as key=a,b,c")
-        grid[key] = [_typed(study, key, value.strip()) for value in text.split(",") if value.strip()]
+        grid[key] = [typed_value(study, key, value.strip()) for value in text.split(",") if value.strip()]
     return grid
 
 
@@ -61,7 +61,12 @@ def study_defaults(study: str, keys: Iterable[str]) -> Any:
     return defaults
 
 
-def _typed(study: str, key: str, text: str) -> Any:
+def typed_value(study: str, key: str, text: str) -> Any:
+    """One value of a setting from its text, a tuple as 300x300.
+
+    Raises:
+        ValueError: for an unknown study or setting, or a text that is no value of it.
+    """
     import tyro
 
     defaults = study_defaults(study, [key])

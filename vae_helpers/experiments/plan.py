@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_helpers.experiments.grid import parse_grid, parse_seeds, study_defaults
+from vae_helpers.experiments.grid import parse_seeds, study_defaults, typed_value
 from vae_helpers.training import Budget
 
 KEYS = ("study", "grid", "seeds", "budget")
@@ -83,8 +83,8 @@ def _planned(path: Path, text: str, number: int, sweep: dict[str, Any], budget: 
         try:
             if not words:
                 raise ValueError(f"{key} has no values")
-            values |= {key: [parse_grid(study, [f"{key}={word}"])[key][0] for word in words]}
-        except (ValueError, KeyError, IndexError) as error:
+            values[key] = [typed_value(study, key, str(word)) for word in words]
+        except (ValueError, KeyError) as error:
             raise wrong(key, error.args[0]) from None
     try:
         found = parse_seeds(",".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds))

@@ -48,7 +48,7 @@ class Settings:
     compiled: bool = False
     """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
     deterministic: bool = False
-    """on a GPU, convolutions that give the same bits every time; slower (a CPU gives them anyway)"""
+    """on a GPU, only algorithms that give the same bits every time (on a CPU all of them do)"""
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]  # mypy: a class of a dataclass is no Hashable

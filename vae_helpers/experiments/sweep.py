@@ -197,20 +197,18 @@ def _run(wanted: list[Cell], title: str, how: How, *, each: bool = False) -> pd.
                 if each and progress:
                     client.subscribe_topic(TOPIC, lambda event: bar.write(event[1]))
                 for cell, found in _results(client, waiting, until):
-                    if isinstance(found, dict) and found["metrics"]:
-                        records[cell] = found
-                    else:
+                    if not isinstance(found, dict):
                         errors[cell] = " ".join(f"{type(found).__name__}: {found}".split())
-                        if isinstance(found, dict):
-                            errors[cell] = LATE
-                    bar.update(len(records) + len(errors), {"failed": sum(e != LATE for e in errors.values())})
+                    elif found["metrics"]:
+                        records[cell] = found
+                    bar.update(len(records) + len(errors), {"failed": len(errors)})
     except KeyboardInterrupt:
         note = STOPPED
     except TimeoutError:
         note = LATE
     left = LATE if until is not None and time.time() >= until else STOPPED
     records |= {cell: record for cell in waiting if cell not in records and (record := cell.finished()) is not None}
-    bar.update(len(records) + len(errors), {"failed": sum(e != LATE for e in errors.values())}, final=True, note=note)
+    bar.update(len(records) + len(errors), {"failed": len(errors)}, final=True, note=note)
     table = _table([_row(cell, records.get(cell), errors.get(cell, left)) for cell in wanted])
     if out is not None:
         atomic_write(out, lambda file: file.write(table.to_csv(index=False).encode()))
@@ -313,12 +311,12 @@ def _say(words: str) -> None:
 @contextmanager
 def _client(how: How, n_cells: int) -> Iterator[Any]:
     """A connected Dask client; a local cluster lives as long as it."""
-    scheduler, workers = how.get("scheduler"), how.get("workers")
     import dask
     from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster
     from distributed.comm import resolve_address
 
+    scheduler, workers = how.get("scheduler"), how.get("workers")
     if scheduler is None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker is importing the script
             raise RuntimeError(
@@ -385,14 +383,11 @@ def _results(
     """
     from distributed import KilledWorker, as_completed
 
-    def submit(
-        cell: Cell, attempt: str = "", priority: int = 0
-    ) -> Any:  # one key a folder: two sweeps on a scheduler share the run
+    def submit(cell: Cell, attempt: str = "", priority: int = 0) -> Any:
         where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
-        key = f"{cell.study}-{cell.folder}{attempt}"
-        return client.submit(
-            _run_cell, cell.study, plain(cell.config), until=until, **where, key=key, priority=priority
-        )
+        key = f"{cell.study}-{cell.folder}{attempt}"  # one a folder: two sweeps on a scheduler share the run
+        options = {"key": key, "priority": priority}
+        return client.submit(_run_cell, cell.study, plain(cell.config), until=until, **where, **options)
 
     def outcome(future: Any) -> dict[str, Any] | Exception:
         try:
