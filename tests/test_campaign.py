@@ -16,6 +16,7 @@ import pytest
 from distributed import LocalCluster
 
 from vae_helpers.experiments import STUDIES, sweep
+from vae_helpers.experiments.folders import plain
 from vae_helpers.experiments.packing import LIMIT, pack_runs
 from vae_helpers.experiments.plan import read_plan
 from vae_helpers.training import Budget, fit, loop
@@ -203,7 +204,7 @@ def test_a_sweep_ends_at_its_time_limit_and_goes_on_to_the_same_numbers(schedule
 def test_a_run_whose_turn_comes_after_the_limit_is_not_begun(runs):
     (cell,) = sweep.cells("gaussians", {"steps": [3]}, seeds=[0], budget=Budget.SMOKE)
     where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
-    assert sweep._run_cell("gaussians", sweep.plain(cell.config), time.time(), **where) == {"metrics": {}}
+    assert sweep._run_cell("gaussians", plain(cell.config), time.time(), **where) == {"metrics": {}}
     assert not cell.folder.exists()
 
 
@@ -310,7 +311,7 @@ def test_a_history_without_rows_is_no_trouble_to_whoever_watches(monkeypatch):
     monkeypatch.setattr(sweep, "_say", said.append)
     (cell,) = sweep.cells("gaussians", {"steps": [3]}, seeds=[0], budget=Budget.SMOKE)
     where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
-    sweep._run_cell("gaussians", sweep.plain(cell.config), **where)
+    sweep._run_cell("gaussians", plain(cell.config), **where)
     assert said[0].endswith("step 0 of 3")
     assert said[-1].endswith("step 3 of 3")
 

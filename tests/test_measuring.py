@@ -12,7 +12,7 @@ import torch
 
 from vae_helpers.__main__ import main
 from vae_helpers.experiments import STUDIES, measure_run, measuring, run, sweep
-from vae_helpers.experiments.run import finished_record, run_folder
+from vae_helpers.experiments.folders import finished_record, plain, run_folder
 from vae_helpers.training import Budget
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu", "offline")
@@ -155,7 +155,7 @@ def test_a_sweep_measures_what_was_trained_and_not_measured(tmp_path, monkeypatc
     without_training(monkeypatch)
     (cell,) = sweep.cells("gaussians", {k: [v] for k, v in SMALL["gaussians"].items()}, seeds=[3], budget=Budget.SMOKE)
     where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
-    assert sweep._run_cell("gaussians", run.plain(cell.config), **where)["metrics"] == made.metrics
+    assert sweep._run_cell("gaussians", plain(cell.config), **where)["metrics"] == made.metrics
 
 
 def test_a_start_from_codes_is_not_gone_through_again(tmp_path, monkeypatch):

@@ -18,9 +18,10 @@ from vae_helpers.data import Images
 from vae_helpers.experiments import STUDIES, load_released, registry
 from vae_helpers.experiments import run as runs
 from vae_helpers.experiments import sweep as sweeps
+from vae_helpers.experiments.cells import facts_of
+from vae_helpers.experiments.folders import finished_record, plain, run_folder
 from vae_helpers.experiments.m1 import M1Config
 from vae_helpers.experiments.nonsyn import NonSynConfig
-from vae_helpers.experiments.run import finished_record, run_folder
 from vae_helpers.training import Budget, CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +106,7 @@ def in_this_process(monkeypatch):
         for cell in waiting:
             try:
                 where = {"seed": cell.seed, "budget": cell.budget, "folder": cell.folder, "data": cell.data}
-                yield cell, sweeps._run_cell(cell.study, runs.plain(cell.config), **where)
+                yield cell, sweeps._run_cell(cell.study, plain(cell.config), **where)
             except Exception as error:
                 yield cell, error
 
@@ -135,7 +136,7 @@ def test_data_that_change_while_a_sweep_runs_are_seen(monkeypatch, tmp_path):
     own_file(tmp_path, 1)
     where = {"seed": 0, "budget": Budget.SMOKE, "folder": cell.folder, "data": cell.data}
     with pytest.raises(sweeps.DataError, match="not those that the sweep began with"):
-        sweeps._run_cell("m1", runs.plain(cell.config), **where)
+        sweeps._run_cell("m1", plain(cell.config), **where)
     assert not cell.folder.exists()
 
 
@@ -143,7 +144,7 @@ def test_settings_that_a_run_decides_itself_count_as_finished(tmp_path):
     config = NonSynConfig(method="capacity", data="dsprites_small", batch_size=4, steps=3, z_dim=3)
     STUDIES["nonsyn"].run(config, folder=tmp_path, **SMOKE)
     data = config.load()
-    facts = sweeps.facts_of(data)
+    facts = facts_of(data)
     cell = sweeps.Cell("nonsyn", config.resolved(Budget.SMOKE, data), 0, Budget.SMOKE, tmp_path, facts)
     record = cell.finished()
     assert record is not None
@@ -246,7 +247,7 @@ def test_numbers_of_numpy_are_kept_as_plain_values(settings, kept):
     value = getattr(M1Config(**settings), name)
     assert value == kept
     assert type(value) is type(kept)
-    json.dumps(runs.plain(M1Config(**settings)))
+    json.dumps(plain(M1Config(**settings)))
 
 
 @pytest.mark.parametrize("settings", [{"z_dim": "3"}, {"h_dims": 3}, {"decay": 1}, {"data": 3}, {"h_dims": (4.5,)}])
@@ -343,7 +344,7 @@ def test_the_help_of_steps_has_the_numbers_of_the_study(study):
 
 
 def test_own_settings_come_before_inherited_ones_in_help_and_records():
-    names = list(runs.plain(M1Config()))
+    names = list(plain(M1Config()))
     assert names.index("z_dim") < names.index("lr") < names.index("validation")
 
 

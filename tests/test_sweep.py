@@ -20,8 +20,9 @@ from vae_helpers.__main__ import main
 from vae_helpers.experiments import STUDIES
 from vae_helpers.experiments import grid as grids
 from vae_helpers.experiments import sweep as sweeps
+from vae_helpers.experiments.cells import facts_of
+from vae_helpers.experiments.folders import plain, run_folder
 from vae_helpers.experiments.gaussians import GaussiansConfig
-from vae_helpers.experiments.run import plain, run_folder
 from vae_helpers.training import Budget, CheckpointError
 
 STEPS = 20
@@ -267,7 +268,7 @@ def finished_record(tmp_path_factory):
 @pytest.fixture
 def cell(tmp_path):
     config = GaussiansConfig(steps=STEPS, h_dims=(4,))
-    return sweeps.Cell("gaussians", config, 0, Budget.SMOKE, tmp_path, sweeps.facts_of(config.load()))
+    return sweeps.Cell("gaussians", config, 0, Budget.SMOKE, tmp_path, facts_of(config.load()))
 
 
 def test_a_whole_record_with_these_settings_is_finished(cell, finished_record):

@@ -11,7 +11,7 @@ from vae_helpers import objectives
 from vae_helpers.data import FactorImages
 from vae_helpers.distributions import sample_normal
 from vae_helpers.experiments import sprites, supervised, warm_start
-from vae_helpers.experiments.run import run_folder
+from vae_helpers.experiments.folders import run_folder
 from vae_helpers.experiments.sprites import CODES, measure_codes
 from vae_helpers.experiments.supervised import SupervisedConfig
 from vae_helpers.experiments.warm_start import WarmStartConfig

@@ -36,7 +36,7 @@ def list_studies() -> None:
 def train(study_name: str, arguments: list[str]) -> None:
     """Train one study; its settings are typed flags."""
     from vae_helpers.experiments import study_of
-    from vae_helpers.experiments.run import run_folder
+    from vae_helpers.experiments.folders import run_folder
 
     study = study_of(study_name)
     default_budget = Budget.current()
@@ -124,7 +124,7 @@ def sweep(
     from vae_helpers.experiments import grid as grids
     from vae_helpers.experiments import study_of
     from vae_helpers.experiments import sweep as sweeps
-    from vae_helpers.experiments.run import runs_root
+    from vae_helpers.experiments.folders import runs_root
 
     how: sweeps.How = {"workers": workers, "scheduler": scheduler, "minutes": minutes, "pack": pack, "mps": mps}
     if plan is not None:

@@ -17,7 +17,8 @@ from vae_helpers.data import PIXELS, Batches, Images, TwoViews, fixed_pixels, ra
 from vae_helpers.evaluation import class_probs, clustering, term_means, usage_entropy
 from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
 from vae_helpers.experiments import m1
-from vae_helpers.experiments.run import Given, Run, checkpoint_file, prepare
+from vae_helpers.experiments.folders import checkpoint_file
+from vae_helpers.experiments.run import Given, Run, prepare
 from vae_helpers.experiments.settings import PixelSettings, Study
 from vae_helpers.models import GMVAE, Classifier
 from vae_helpers.nets import MLP, JointMLP

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vae_helpers.experiments.folders import trained_record, weights_file
 from vae_helpers.experiments.registry import study_of
 from vae_helpers.experiments.released import config_of
-from vae_helpers.experiments.run import Run, trained_record, weights_file
+from vae_helpers.experiments.run import Run
 from vae_helpers.training import Budget
 
 

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vae_helpers.experiments.run import checkpoint_file, weights_file
+from vae_helpers.experiments.folders import checkpoint_file, weights_file
 from vae_helpers.training.checkpoint import atomic_write
 
 LIMIT = 15_000_000  # bytes of an archive

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import itertools
 import logging
 import math
 import multiprocessing
-import os
-import shutil
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -24,12 +17,13 @@ import pandas as pd
 import torch
 
 from vae_helpers.data import DataError
-from vae_helpers.experiments.grid import study_defaults
+from vae_helpers.experiments.cells import Cell, cells
+from vae_helpers.experiments.folders import plain, runs_root
+from vae_helpers.experiments.multi_process import multi_process_service
 from vae_helpers.experiments.packing import pack_runs
 from vae_helpers.experiments.plan import read_plan
 from vae_helpers.experiments.registry import study_of
 from vae_helpers.experiments.released import config_from
-from vae_helpers.experiments.run import finished_record, plain, run_folder, runs_root
 from vae_helpers.training import Budget, History
 from vae_helpers.training.checkpoint import atomic_write, check_writable
 from vae_helpers.training.progress import Progress
@@ -58,31 +52,6 @@ LATE = "stopped at the time limit; the same sweep goes on from there"
 GRACE_S = 60  # for what is being measured at the time limit; then the workers are ended
 TOPIC = "vae_helpers"  # of Dask's events
 _ALONE = threading.Lock()  # torch's generator and threads belong to the whole process
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a sweep knows of the data, loaded once: as `data.Images` without its pixels."""
-
-    source: str
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of a sweep: settings (resolved), seed, the folder it goes to and the data it is to be made of."""
-
-    study: str
-    config: Any
-    seed: int
-    budget: Budget
-    folder: Path
-    data: Facts
-    named: tuple[tuple[str, Any], ...] = ()  # the settings of the grid as it names them, for the table
-
-    def finished(self) -> dict[str, Any] | None:
-        """The record of this run if its folder holds it whole, with these settings and data; else None."""
-        return finished_record(self.folder, self.config, self.data, self.seed, self.budget)
 
 
 class How(TypedDict, total=False):
@@ -221,36 +190,6 @@ def _run(wanted: list[Cell], title: str, how: How, *, each: bool = False) -> pd.
     return table
 
 
-def cells(study: str, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int], budget: Budget) -> list[Cell]:
-    """All combinations, each with its run folder.
-
-    Raises:
-        ValueError: for an unknown study or setting, a setting without a list of values, no seeds, or a run named twice.
-    """
-    defaults = study_defaults(study, grid)
-    for key, values in grid.items():
-        if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
-            raise ValueError(f"{key!r} needs a list of values ({key}=a,b,c), got {values!r}")
-    if not len(seeds):
-        raise ValueError("a sweep needs at least one seed; write --seeds 0..4 or 0,2,5")
-    found: dict[Path, Cell] = {}
-    loaded: dict[tuple[Any, ...], Any] = {}
-    for combination in itertools.product(*grid.values()):
-        named = dict(zip(grid, combination, strict=True))
-        config = dataclasses.replace(defaults, **named)
-        named = {name: getattr(config, name) for name in named}
-        which = tuple(getattr(config, name) for name in config.DATA)
-        if which not in loaded:
-            loaded[which] = config.load()
-        resolved, facts = config.resolved(budget, loaded[which]), facts_of(loaded[which])
-        for seed in map(int, seeds):
-            folder = run_folder(config.STUDY, config, seed, budget).resolve()
-            if folder in found:
-                raise ValueError(f"the run {folder.name} is named twice; give every value and every seed once")
-            found[folder] = Cell(config.STUDY, resolved, seed, budget, folder, facts, tuple(named.items()))
-    return list(found.values())
-
-
 def summary(table: pd.DataFrame, metric: str, *, by: Sequence[str]) -> pd.DataFrame:
     """Mean, standard deviation over seeds and n of one metric for each combination of settings.
 
@@ -262,11 +201,6 @@ def summary(table: pd.DataFrame, metric: str, *, by: Sequence[str]) -> pd.DataFr
         raise KeyError(f"no metric {metric!r} in this table; it has {', '.join(numbers)}")
     finished = table[table["status"] == "finished"]
     return finished.groupby(list(by), sort=False)[metric].agg(mean="mean", sd="std", n="count")
-
-
-def facts_of(data: Any) -> Facts:
-    """What is to be remembered of data that were loaded."""
-    return Facts(data.source, data.fingerprint)
 
 
 def _run_cell(study_name: str, values: dict[str, Any], until: float | None = None, **where: Any) -> dict[str, Any]:
@@ -345,32 +279,6 @@ def _client(how: How, n_cells: int) -> Iterator[Any]:
         if not client.scheduler_info()["workers"]:
             print(f"the scheduler at {scheduler} has no workers yet; the cells wait for them")
         yield client
-
-
-@contextmanager
-def multi_process_service() -> Iterator[bool]:
-    """NVIDIA's multi-process service for the processes that are started inside: their kernels run side by side.
-
-    Yields:
-        if it runs. Without ``nvidia-cuda-mps-control`` it does not, and the processes take turns on the GPU.
-    """
-    control = shutil.which("nvidia-cuda-mps-control")
-    if control is None or "CUDA_MPS_PIPE_DIRECTORY" in os.environ:  # not there, or somebody's own
-        print(
-            f"the multi-process service {'runs already' if control else 'is not on this machine; workers take turns'}"
-        )
-        yield control is not None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        places = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
-        os.environ.update(places)
-        try:
-            subprocess.run([control, "-d"], check=True, capture_output=True, timeout=30)
-            yield True
-        finally:
-            subprocess.run([control], input=b"quit\n", capture_output=True, timeout=30)
-            for name in places:
-                del os.environ[name]
 
 
 def _results(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Unpack
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from vae_helpers import objectives
 from vae_helpers.data import FactorCode, FactorImages
 from vae_helpers.experiments import sprites, supervised
-from vae_helpers.experiments.run import Given, Run, finished_record, prepare, run_folder
+from vae_helpers.experiments.folders import finished_record, load_weights, run_folder
+from vae_helpers.experiments.run import Given, Run, prepare
 from vae_helpers.experiments.settings import Study
 from vae_helpers.experiments.supervised import CodeBatches, SupervisedConfig, WithCode
 from vae_helpers.models import VAE
@@ -184,7 +184,7 @@ def starting_model(config: WarmStartConfig, images: FactorImages | None = None, 
             f"python -m vae_helpers train supervised {flags} --budget {budget} --seed {seed}"
         )
     model = supervised.build(options)
-    model.load_state_dict(safetensors.torch.load((folder / "weights.safetensors").read_bytes()))
+    load_weights(model, folder)
     return model.eval()
 
 
