@@ -4,11 +4,13 @@
 
 Without names, every notebook. The budget is VAE_BUDGET, else quick. Widget views and state are
 dropped: a reopened page would show "model not found" in their place; the still picture stays.
-Pictures are stored with a palette, which keeps a notebook under 1.5 MB.
+Pictures are stored with a palette, which keeps a notebook under 1.5 MB. The input of a cell that only
+checks or writes a paragraph is hidden (`is_plumbing`); ``--hide`` does that alone, without running anything.
 """
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import os
@@ -19,9 +21,10 @@ from pathlib import Path
 
 import nbformat
 from nbconvert.preprocessors import ExecutePreprocessor
-from PIL import Image
+from PIL import Image, ImageChops
 
 ROOT = Path(__file__).resolve().parents[1]
+MOST_MOVED = 24  # of 255: two classes keep two colours
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -41,14 +44,37 @@ def strip_widgets(notebook: nbformat.NotebookNode) -> None:
         cell.outputs = kept
 
 
+def is_plumbing(source: str) -> bool:
+    """True for a cell that shows a computed paragraph (``Markdown``), or that asserts and shows nothing else."""
+    tree = ast.parse(source)
+    calls = {getattr(node.func, "id", "") for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    if "Markdown" in calls:
+        return True
+    checks = any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+    return checks and all(isinstance(node, (ast.Assert, ast.Assign, ast.If)) for node in tree.body)
+
+
+def hide_plumbing(notebook: nbformat.NotebookNode) -> None:
+    """Hide the input of plumbing cells, in JupyterLab and in exported pages; a reader can unfold it."""
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        cell.metadata.pop("jupyter", None)
+        tags = [tag for tag in cell.metadata.pop("tags", []) if tag != "hide-input"]
+        if is_plumbing(cell.source):
+            cell.metadata.jupyter, tags = {"source_hidden": True}, [*tags, "hide-input"]
+        if tags:
+            cell.metadata.tags = tags
+
+
 def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
-    """Store each PNG with a palette of 128 colours, a third of the size and no difference to the eye."""
+    """Store each PNG with a palette of 256 colours, a third of the size, unless that moves a colour."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         data = output.get("data", {})
         if "image/png" in data:
             picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+            small = picture.quantize(256, dither=Image.Dither.NONE)
+            moved = max(high for _, high in ImageChops.difference(picture, small.convert("RGB")).getextrema())
             buffer = io.BytesIO()
-            picture.quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+            (small if moved <= MOST_MOVED else picture).save(buffer, "PNG", optimize=True)
             data["image/png"] = min(base64.b64encode(buffer.getvalue()).decode(), data["image/png"], key=len)
 
 
@@ -60,14 +86,23 @@ def build(path: Path) -> None:
         notebook, {"metadata": {"path": str(path.parent)}}
     )
     strip_widgets(notebook)
+    hide_plumbing(notebook)
     shrink_pictures(notebook)
     nbformat.write(notebook, path)
     print(f"{path.name}: {time.monotonic() - began:.0f} s, {path.stat().st_size / 1e6:.2f} MB", flush=True)
+
+
+def hide(path: Path) -> None:
+    """`hide_plumbing` of one notebook in place; its outputs stay as they are."""
+    notebook = nbformat.read(path, as_version=4)
+    hide_plumbing(notebook)
+    nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("VAE_BUDGET", "quick")
     with tempfile.TemporaryDirectory() as runs:  # sweeps inside a notebook must not find finished cells
         os.environ["VAE_RUNS"] = runs
-        for argument in sys.argv[1:] or sorted((ROOT / "notebooks").glob("*.ipynb")):
-            build(Path(argument).resolve())
+        only_hide, names = "--hide" in sys.argv[1:], [name for name in sys.argv[1:] if name != "--hide"]
+        for argument in names or sorted((ROOT / "notebooks").glob("*.ipynb")):
+            (hide if only_hide else build)(Path(argument).resolve())

@@ -1,5 +1,6 @@
 """Committed notebooks were run from top to bottom and hold only what shows without a kernel."""
 
+import importlib.util
 from pathlib import Path
 from statistics import median
 
@@ -11,12 +12,38 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+def _script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+is_plumbing = _script("build_notebooks").is_plumbing
+
+
 def code_cells(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
 def test_there_are_notebooks():
     assert len(NOTEBOOKS) >= 3
+
+
+@pytest.mark.parametrize(
+    ("source", "plumbing"),
+    [
+        ("assert a < b\nc = 1", True),
+        ("if slow:\n    assert a", True),
+        ("Markdown(f'{a}')", True),
+        ("a = train(model)", False),
+        ("assert a < b\nplot(a)", False),
+        ("torch.testing.assert_close(a, b)", False),
+        ("def f(x):\n    assert x\n    return x", False),
+    ],
+)
+def test_plumbing_asserts_or_writes_a_paragraph_and_shows_nothing_else(source, plumbing):
+    assert is_plumbing(source) is plumbing
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
@@ -34,7 +61,7 @@ class TestPage:
 
     def test_shows_no_error_warning_or_dead_widget(self, path):
         for cell in code_cells(path):
-            assert set(cell.metadata) <= {"tags"}
+            assert set(cell.metadata) <= {"tags", "jupyter"}
             for output in cell.outputs:
                 assert output.output_type != "error"
                 assert output.get("name") != "stderr"
@@ -43,6 +70,11 @@ class TestPage:
     def test_names_no_folder_of_the_machine_it_ran_on(self, path):
         text = path.read_text()
         assert not any(f"{folder}/" in text for folder in ("/home", "/root", "/work", "/Users", "/tmp"))
+
+    def test_hides_the_input_of_cells_that_only_check_or_write_a_paragraph(self, path):
+        for cell in code_cells(path):
+            hidden = "hide-input" in cell.metadata.get("tags", []), cell.metadata.get("jupyter") is not None
+            assert hidden == (is_plumbing(cell.source),) * 2, "run: python scripts/build_notebooks.py --hide"
 
     def test_has_short_code_cells(self, path):
         lines = [len(cell.source.splitlines()) for cell in code_cells(path)]

@@ -122,6 +122,13 @@ def test_runs_that_differ_in_more_than_their_seed_are_refused(runs, tmp_path, sh
     assert not shelf.exists()
 
 
+def test_a_run_made_before_a_setting_existed_had_its_default(runs, tmp_path):
+    older = {key: value for key, value in dataclasses.asdict(CONFIG).items() if key != "deterministic"}
+    released.release(NAME, [runs[1], altered(runs[0], tmp_path / "older", config=older)])
+    assert load_released(NAME).card["config"]["deterministic"] is False
+    assert load_released(NAME).card["seeds"] == [1, 3]
+
+
 def test_a_seed_that_occurs_twice_is_refused(runs):
     with pytest.raises(ValueError, match=r"a seed occurs twice: \[3, 3\]"):
         released.release(NAME, [runs[0], runs[0]])

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import vae_helpers
+from vae_helpers.experiments.folders import plain
 from vae_helpers.experiments.registry import study_of
 from vae_helpers.experiments.settings import Settings
 from vae_helpers.training.checkpoint import atomic_write
@@ -219,6 +220,8 @@ def release(
         )
     runs = [json.loads((folder / "run.json").read_text()) | {"folder": folder} for folder in folders]
     runs.sort(key=lambda run: run["seed"])
+    for run in runs:  # a record older than a setting was made with its default
+        run["config"] = {**plain(study_of(run["study"]).config()), **run["config"]}
     for key in ("study", "config", "budget", "data", "data_sha256", "steps"):
         if any(run.get(key) != runs[0].get(key) for run in runs):
             raise ValueError(f"the runs differ in {key!r}; a card holds runs that differ in their seed only")
