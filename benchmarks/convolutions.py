@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.measure import Table, interleaved
+from vae_helpers.nets.transposed import DoublingConv2d
 
 SHAPES = ((64, 64, 4), (64, 32, 8), (32, 32, 16), (32, 1, 32))  # channels in and out, side of the input
 
 
 def transposed(x: Tensor, weight: Tensor) -> Tensor:
-    """As the nets have it; x (B, I, H, W), weight (I, O, 4, 4) -> (B, O, 2H, 2W)."""
+    """As torch has it; x (B, I, H, W), weight (I, O, 4, 4) -> (B, O, 2H, 2W)."""
     return F.conv_transpose2d(x, weight, stride=2, padding=1)
 
 
@@ -45,17 +46,29 @@ def product_and_fold(x: Tensor, weight: Tensor) -> Tensor:
     return F.fold(pieces.transpose(1, 2), (2 * height, 2 * width), 4, stride=2, padding=1)
 
 
+def doubling(n_in: int, n_out: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function of `DoublingConv2d` with weights from outside, without a bias to speak of."""
+    layer, bias = DoublingConv2d(n_in, n_out), torch.zeros(n_out)
+
+    def function(x: Tensor, weight: Tensor) -> Tensor:
+        made: Tensor = torch.func.functional_call(layer, {"weight": weight, "bias": bias.to(x.dtype)}, (x,))
+        return made
+
+    return function
+
+
 def ways(quick: bool) -> Table:
     """Milliseconds of forward and backward, batch 64, channels last: medians over interleaved rounds."""
-    words = ["", "transposed", "sub-pixel", "product and fold"]
+    words = ["", "transposed", "as in the nets", "sub-pixel", "product and fold"]
     table = Table("A transposed convolution, forward and backward, ms", words)
     for dtype in (torch.float32, torch.bfloat16):
         for n_in, n_out, side in SHAPES:
             x = torch.randn(64, n_in, side, side).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
             weight = (0.05 * torch.randn(n_in, n_out, 4, 4)).to(dtype)
-            gradient = torch.randn(64, n_out, 2 * side, 2 * side).to(dtype)
+            gradient = torch.randn(64, n_out, 2 * side, 2 * side).to(dtype).to(memory_format=torch.channels_last)
             runs = {
                 "transposed": _both(transposed, x, weight, gradient),
+                "as in the nets": _both(doubling(n_in, n_out), x, weight, gradient),
                 "sub-pixel": _both(sub_pixel, x, sub_pixel_kernel(weight), gradient),
                 "product and fold": _both(product_and_fold, x, weight, gradient),
             }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_helpers.nets.mlp import check_width
+from vae_helpers.nets.transposed import DoublingConv2d
 
 
 class ConvFeatures(nn.Module):
@@ -110,7 +111,7 @@ class ConvDecoder(nn.Module):
         for (n_in, n_out), (small, large) in zip(itertools.pairwise(widths), itertools.pairwise(sizes), strict=True):
             odd = (large[0] - 2 * small[0], large[1] - 2 * small[1])
             layers += [
-                nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1, output_padding=odd),
+                DoublingConv2d(n_in, n_out, output_padding=odd),
                 nn.ReLU(inplace=True),
             ]
         self.deconv = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
