@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import platform
 import statistics
@@ -59,10 +60,11 @@ def paired_ratio(slow: list[float], fast: list[float]) -> float:
 
 
 def machine() -> str:
-    """Processor, cores, threads, load and versions in one line."""
+    """The day, processor, cores, threads, load and versions in one line."""
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     return (
-        f"{_processor()}, {os.cpu_count()} logical cores, {torch.get_num_threads()} torch threads{load} · "
+        f"{datetime.date.today()} · {_processor()}, {os.cpu_count()} logical cores, "
+        f"{torch.get_num_threads()} torch threads{load} · "
         f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
     )
 

@@ -11,6 +11,8 @@ from vae_helpers.experiments.tables import load_table, means
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
+SPEED_BEGIN, SPEED_END = "<!-- speed -->", "<!-- /speed -->"
+RATES = README.parent / "benchmarks" / "step_rates.txt"
 
 
 def results_tables() -> str:
@@ -143,10 +145,19 @@ def bounds_table() -> str:
     return "\n".join(lines)
 
 
+def speed_table() -> str:
+    """What `make bench` last printed of training speed, with machine and date, as a block of text."""
+    lines = [line for line in RATES.read_text().splitlines() if "not installed" not in line]
+    return "\n".join(["```", *lines, "```"])
+
+
 def write_table(readme: Path = README) -> None:
-    """Put `results_tables` between its markers in the README."""
-    before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{results_tables()}\n{END}{rest.split(END)[1]}")
+    """Put `results_tables` and `speed_table` between their markers in the README."""
+    text = readme.read_text()
+    for begin, end, made in ((BEGIN, END, results_tables()), (SPEED_BEGIN, SPEED_END, speed_table())):
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
+    readme.write_text(text)
 
 
 if __name__ == "__main__":

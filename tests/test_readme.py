@@ -13,6 +13,7 @@ def test_the_tables_are_what_the_cards_say():
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.results_tables() in README, "run: make images"
+    assert script.speed_table() in README, "run: make images"
 
 
 def test_local_links_and_pictures_exist():
