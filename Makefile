@@ -33,7 +33,7 @@ lint: setup      ## style and types
 notebooks: setup ## run every notebook at the quick budget and keep its outputs
 	$(BIN)/python scripts/build_notebooks.py $(NOTEBOOKS)
 
-images: setup    ## make the pictures and the README tables from released results
+images: setup    ## make the pictures, RESULTS.md and the README's speeds from released results
 	$(BIN)/python scripts/build_images.py && $(BIN)/python scripts/build_tables.py
 
 bench: setup     ## speed, in ratios, on this machine

@@ -1,4 +1,4 @@
-"""Make the README's tables from released results: ``python scripts/build_tables.py``."""
+"""Make the tables of RESULTS.md and the README's speeds: ``python scripts/build_tables.py``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from vae_helpers.experiments import load_released, m2, nonsyn, released_names
 from vae_helpers.experiments.tables import load_table, means
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+RESULTS = README.with_name("RESULTS.md")
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 SPEED_BEGIN, SPEED_END = "<!-- speed -->", "<!-- /speed -->"
 RATES = README.parent / "benchmarks" / "step_rates.txt"
 
 
 def results_tables() -> str:
-    """The README's tables of released results, in Markdown."""
+    """The tables of released results, in Markdown."""
     return "\n\n".join(
         table()
         for table in (
@@ -120,6 +121,7 @@ def accuracy_table() -> str:
         "| test accuracy, % (mean ± sd over label draws) | " + " | ".join(f"{n:,} labels" for n in sizes) + " |",
         "|---|" + "---|" * len(sizes),
     ]
+    steps = []
     for model, name in m2.NAMES.items():
         cards = [f"m2/{model}_n{n}" for n in sizes]
         cells = [
@@ -127,7 +129,9 @@ def accuracy_table() -> str:
             for card in cards
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        done = [f"{load_released(card).card['steps']:,}" if card in released_names() else "–" for card in cards]
+        steps.append(f"{name} {', '.join(done)}")
+    return "\n".join(lines) + f"\n\nOptimiser steps, in the same order: {'; '.join(steps)}."
 
 
 def bounds_table() -> str:
@@ -151,14 +155,12 @@ def speed_table() -> str:
     return "\n".join(["```", *lines, "```"])
 
 
-def write_table(readme: Path = README) -> None:
-    """Put `results_tables` and `speed_table` between their markers in the README."""
-    text = readme.read_text()
-    for begin, end, made in ((BEGIN, END, results_tables()), (SPEED_BEGIN, SPEED_END, speed_table())):
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
-    readme.write_text(text)
+def write_between(path: Path, begin: str, end: str, made: str) -> None:
+    """Put a text between its markers in a file."""
+    before, rest = path.read_text().split(begin)
+    path.write_text(f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":
-    write_table()
+    write_between(RESULTS, BEGIN, END, results_tables())
+    write_between(README, SPEED_BEGIN, SPEED_END, speed_table())

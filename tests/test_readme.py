@@ -1,25 +1,41 @@
-"""The README's numbers are those of the released cards, and its links lead somewhere."""
+"""The numbers of RESULTS.md and README.md are those of the released files, and links lead somewhere."""
 
 import importlib.util
 import re
 from pathlib import Path
 
+import nbformat
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+README, RESULTS = (ROOT / "README.md").read_text(), (ROOT / "RESULTS.md").read_text()
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.md"), *ROOT.glob("notebooks/*.ipynb")]
+
+
+def prose(path):
+    """The text of a page, or of a notebook's Markdown cells."""
+    if path.suffix == ".md":
+        return path.read_text()
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
 def test_the_tables_are_what_the_cards_say():
     spec = importlib.util.spec_from_file_location("build_tables", ROOT / "scripts" / "build_tables.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.results_tables() in README, "run: make images"
+    assert script.results_tables() in RESULTS, "run: make images"
     assert script.speed_table() in README, "run: make images"
 
 
-def test_local_links_and_pictures_exist():
-    targets = re.findall(r"\]\((?!https?://|#)([^)]+)\)", README)
-    assert len(targets) >= 4
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_local_links_and_pictures_exist(path):
+    targets = re.findall(r"\]\((?!https?://|#|data:|attachment:)([^)#]+)(?:#[^)]*)?\)", prose(path))
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_links_are_found():
+    assert len(re.findall(r"\]\((?!https?://|#)", README)) >= 10
 
 
 def test_every_notebook_is_listed():
