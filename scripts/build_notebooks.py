@@ -101,6 +101,8 @@ def hide(path: Path) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("VAE_BUDGET", "quick")
+    if os.environ.get("VAE_DATA"):  # a notebook runs in its own folder
+        os.environ["VAE_DATA"] = str(Path(os.environ["VAE_DATA"]).resolve())
     with tempfile.TemporaryDirectory() as runs:  # sweeps inside a notebook must not find finished cells
         os.environ["VAE_RUNS"] = runs
         only_hide, names = "--hide" in sys.argv[1:], [name for name in sys.argv[1:] if name != "--hide"]
