@@ -9,7 +9,7 @@ import pandas as pd
 
 from vae_helpers.experiments.m2 import NAMES
 from vae_helpers.experiments.released import load_released
-from vae_helpers.experiments.tables import paired_difference
+from vae_helpers.experiments.tables import paired_difference, spread_text
 
 METRIC = "test_accuracy_percent"
 BASELINE = "classifier"  # the same classifier, trained on the labelled examples alone
@@ -76,4 +76,4 @@ def change_table(found: Mapping[str, pd.Series], *, reference: str) -> pd.DataFr
 
 
 def _spread(values: pd.Series) -> str:
-    return f"{values.mean():.1f} ± {values.std():.1f} (n = {len(values)})"
+    return f"{spread_text(values.mean(), values.std(), '.1f')} (n = {len(values)})"

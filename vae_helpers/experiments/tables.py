@@ -134,13 +134,14 @@ def means(table: pd.DataFrame, metrics: Mapping[str, str], *, by: Sequence[str])
     for metric, heading in metrics.items():
         name, _, form = heading.partition(":")
         mean, sd = groups[metric].mean(), groups[metric].std()
-        columns[name] = [_spread(m, s, form or ".2f") for m, s in zip(mean, sd, strict=True)]
+        columns[name] = [spread_text(m, s, form or ".2f") for m, s in zip(mean, sd, strict=True)]
     shown = pd.DataFrame(columns, index=groups.size().index)
     shown["n"] = groups.size().to_numpy()
     return shown
 
 
-def _spread(mean: float, sd: float, form: str) -> str:
+def spread_text(mean: float, sd: float, form: str) -> str:
+    """As "91.0 ± 3.1" in the format given; without the sd if there is none, a dash if there is no mean."""
     if math.isnan(mean):
         return "–"
     return f"{mean:{form}}" + ("" if math.isnan(sd) else f" ± {sd:{form}}")
