@@ -65,16 +65,21 @@ def hide_plumbing(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.tags = tags
 
 
+def farthest(picture: Image.Image, other: Image.Image) -> int:
+    """The largest difference of a colour channel, of 255."""
+    return max(high for _, high in ImageChops.difference(picture, other.convert("RGB")).getextrema())
+
+
 def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
-    """Store each PNG with a palette of 256 colours, a third of the size, unless that moves a colour."""
+    """Store a grey PNG as grey and others with a palette of 256 colours, a third of the size, unless a colour moves."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         data = output.get("data", {})
         if "image/png" in data:
             picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
-            small = picture.quantize(256, dither=Image.Dither.NONE)
-            moved = max(high for _, high in ImageChops.difference(picture, small.convert("RGB")).getextrema())
+            grey = picture.convert("L")
+            small = grey if farthest(picture, grey) == 0 else picture.quantize(256, dither=Image.Dither.NONE)
             buffer = io.BytesIO()
-            (small if moved <= MOST_MOVED else picture).save(buffer, "PNG", optimize=True)
+            (small if farthest(picture, small) <= MOST_MOVED else picture).save(buffer, "PNG", optimize=True)
             data["image/png"] = min(base64.b64encode(buffer.getvalue()).decode(), data["image/png"], key=len)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import nbformat
 import numpy as np
 import pytest
 
@@ -176,3 +177,38 @@ def test_the_readmes_python_runs_as_printed(place, monkeypatch):
     assert code
     for block in code:
         exec(compile(block, "README.md", "exec"), {})
+
+
+def commands_of(path):
+    """The commands that the text of a notebook prints, without comments."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return [found.split(" #")[0].strip() for found in re.findall(r"python -m vae_helpers [a-z][^`\n]*", text)]
+
+
+COMMANDS = sorted(
+    {line for path in ROOT.glob("notebooks/*.ipynb") for line in commands_of(path) if "--download" not in line}
+)
+
+
+def in_seconds(line):
+    """The same command with few steps, the first value of each setting and one seed."""
+    line = re.sub(r"--budget \w+", "--budget smoke", line)
+    line = re.sub(r"--seeds \S+", "--seeds 0", re.sub(r"--eval-every \d+", "--eval-every 1", line))
+    if " sweep " in line:
+        line = re.sub(r"(\w+=[^\s,]+)(?:,\S+)", r"\1", re.sub(r" steps=\S+", "", line))
+        return line.replace("--grid", "--grid steps=2") + " --workers 1"
+    return re.sub(r"--steps \d+", "", line) + " --steps 2" if " train " in line else line
+
+
+def test_commands_are_found_and_shortened():
+    assert len(COMMANDS) >= 8
+    long = "python -m vae_helpers sweep m1 --budget full --grid z_dim=5,10 h_dims=3x3 steps=7 --seeds 0..2"
+    short = "python -m vae_helpers sweep m1 --budget smoke --grid steps=2 z_dim=5 h_dims=3x3 --seeds 0 --workers 1"
+    assert in_seconds(long) == short
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_of_the_notebooks_run_as_printed(place, monkeypatch, capsys, line):
+    said = type_in(in_seconds(line), monkeypatch, capsys)
+    assert re.search(r"test_|classes|^ok ", said, re.MULTILINE)

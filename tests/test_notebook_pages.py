@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -79,7 +79,7 @@ class TestPage:
     def test_has_short_code_cells(self, path):
         lines = [len(cell.source.splitlines()) for cell in code_cells(path)]
         assert max(lines) <= 30
-        assert median(lines) <= 10
+        assert median(lines) <= 10 or path.parent.name == "solutions"
 
     def test_asserts_its_claims(self, path):
         assert any("assert " in cell.source for cell in code_cells(path))

@@ -18,19 +18,27 @@ from vae_helpers.training import Budget, CheckpointError, NonFiniteLossError, Te
 
 def list_studies() -> None:
     """List the studies and the released results."""
-    from vae_helpers.experiments import find_studies
     from vae_helpers.experiments.released import read_card, released_names
     from vae_helpers.experiments.tables import load_table, released_tables
+
+    print_studies()
+    print("Released results (python -m vae_helpers show NAME):")
+    for name in released_names():
+        card = read_card(name)
+        n_seeds = len(card["seeds"])
+        seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
+        print(f"  {name:<26} budget {card['budget']}, {seeds}, {card['steps']:,} steps")
+    for name in released_tables():
+        print(f"  {name:<26} table of {(n := len(load_table(name)))} run{'s' * (n > 1)}")
+
+
+def print_studies() -> None:
+    """A line for each study."""
+    from vae_helpers.experiments import find_studies
 
     print("Studies (python -m vae_helpers train STUDY --help shows the settings):")
     for name, study in find_studies().items():
         print(f"  {name:<12} {study.summary}")
-    print("Released results (python -m vae_helpers show NAME):")
-    for name in released_names():
-        card = read_card(name)
-        print(f"  {name:<26} budget {card['budget']}, {len(card['seeds'])} seeds, {card['steps']:,} steps")
-    for name in released_tables():
-        print(f"  {name:<26} table of {len(load_table(name))} runs")
 
 
 def train(study_name: str, arguments: list[str]) -> None:
@@ -52,17 +60,17 @@ def train(study_name: str, arguments: list[str]) -> None:
         eval_every: int = 0,
         tensorboard: Path | None = None,
     ) -> None:
-        """Train one model; checkpoint, weights and record go to a run folder.
+        """Train one model. Checkpoint, weights and record are written to a run folder.
 
         Args:
             config: settings of the study.
-            seed: of weights, order and noise.
-            budget: how long to train, and how thoroughly to measure.
-            out: run folder; default: runs/ (or VAE_RUNS) and a name made of the settings.
-            resume: go on from the folder's checkpoint.
-            checkpoint_every: steps between checkpoints.
-            eval_every: steps between evaluations; 0 makes about twenty in a run.
-            tensorboard: folder for TensorBoard events: terms, evaluations and, where the study has one, a picture.
+            seed: seed of the initial weights, the order of the examples and the noise.
+            budget: how long to train, and with how many samples to measure.
+            out: run folder; by default a folder in runs/ (or VAE_RUNS) with a name made of the settings.
+            resume: continue from the checkpoint in the run folder.
+            checkpoint_every: number of steps between checkpoints.
+            eval_every: number of steps between evaluations; 0 makes about twenty evaluations per run.
+            tensorboard: folder for TensorBoard events: terms of the loss, evaluations and, in some studies, a picture.
         """
         os.environ["VAE_BUDGET"] = str(budget)  # what setup reports
         setup(seed)
@@ -106,20 +114,20 @@ def sweep(
     mps: bool = False,
     out: Path | None = None,
 ) -> None:
-    """Train every combination of settings with every seed, as Dask tasks; finished runs are skipped.
+    """Train each combination of settings and seeds as a Dask task. Finished runs are skipped.
 
     Args:
-        study: which (python -m vae_helpers list shows them), or the path of a study's file.
-        grid: settings and their values, key=a,b,c, one or more; a tuple is written 300x300.
-        seeds: 0..4 (both ends included, and the default) or 0,2,5.
-        plan: a TOML file of sweeps, the most wanted first, in the place of study, grid and seeds.
-        budget: of each run; default VAE_BUDGET, else quick.
-        workers: processes on this machine, one thread each; default: one a CPU.
-        scheduler: address of a running Dask scheduler (tcp://host:8786) instead.
-        minutes: time limit; runs that are cut off go on from there the next time.
-        pack: folder for archives of records and weights, at most 15 MB each.
-        mps: share the GPU by NVIDIA's multi-process service, if it is there.
-        out: the table, as CSV; default: STUDY/sweep.csv, or PLAN.csv, in runs/ (or VAE_RUNS).
+        study: name of a study (`python -m vae_helpers list` shows them), or the file of a study of your own.
+        grid: one or more settings with their values, as in z_dim=2,20; a tuple is written 300x300.
+        seeds: seeds of the runs, as 0..4 (0 to 4, which is the default) or 0,2,5.
+        plan: a TOML file with a list of sweeps, the most wanted first; it replaces study, grid and seeds.
+        budget: budget of each run; by default VAE_BUDGET, or quick.
+        workers: number of processes on this machine, with one thread each; by default one per CPU.
+        scheduler: address of a running Dask scheduler (tcp://host:8786), in place of processes on this machine.
+        minutes: time limit; the same command continues the unfinished runs later.
+        pack: folder for archives with the records and weights, of at most 15 MB each.
+        mps: let the processes share one GPU through NVIDIA's multi-process service, if it is installed.
+        out: CSV file for the table; by default STUDY/sweep.csv or PLAN.csv in runs/ (or VAE_RUNS).
     """
     from vae_helpers.experiments import grid as grids
     from vae_helpers.experiments import study_of
@@ -162,11 +170,11 @@ def sweep(
 
 
 def measure(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], data: str = "") -> None:
-    """Measure trained runs again from their weights, on any machine; their records then name both machines.
+    """Measure trained runs again from their weights, on any machine. The record names both machines.
 
     Args:
-        folders: run folders, one or more.
-        data: where the images are, if not where the records say; they must be the same ones.
+        folders: one or more run folders.
+        data: path of the images, if they are no longer at the place in the records; they must be the same images.
     """
     from vae_helpers.experiments import measure_run
 
@@ -182,7 +190,7 @@ def measure(folders: Annotated[tuple[Path, ...], tyro.conf.Positional], data: st
 
 
 def show(name: Annotated[str, tyro.conf.Positional]) -> None:
-    """Show a run folder or a released result: settings, metrics and where the numbers come from.
+    """Show a run folder or a released result: settings, metrics and the command that made it.
 
     Args:
         name: a run folder, or a released name such as m1/z20.
@@ -222,15 +230,15 @@ def release(
     curves: bool = False,
     to: Path | None = None,
 ) -> None:
-    """Make a released card and weights from finished runs that differ in their seed only, or release a sweep's table.
+    """Release a card and weights of finished runs that differ only in their seed, or the table of a sweep.
 
     Args:
         name: STUDY/NAME of the card or table.
         folders: run folders, or the one CSV file that a sweep wrote.
-        note: a remark for readers.
-        weights: release the weights of the lowest seed too (no matter for a table).
-        curves: release what a table's runs evaluated along the way too (no matter for a card).
-        to: folder to release to; default: VAE_RELEASED, where it is found again, or the package's own in a checkout.
+        note: a remark for readers, on one line.
+        weights: for a card, also release the weights of the lowest seed.
+        curves: for a table, also release the evaluations during training.
+        to: folder for the released files; by default VAE_RELEASED, or the package's own folder in a clone.
     """
     from vae_helpers.experiments import released, tables
 
@@ -248,17 +256,17 @@ def data(
     size: str = "",
     channels: int = 0,
 ) -> None:
-    """Load a data set or your own images (fetching or packing them if need be) and say what is there.
+    """Load a data set or your own images, and print their source, sizes and classes.
 
     Args:
         name: mnist, frey, drawn-faces, dsprites, portraits, celeba, a data set of torchvision (fashion-mnist, kmnist,
             emnist, qmnist, usps, cifar10, svhn, omniglot), or the path of a folder of pictures, an .npy, .npz or idx
             file.
-        check: also count its values; for dsprites, compare the drawn images with genuine ones that are at hand.
-        official: of dsprites, the official file in place of the drawn images.
-        download: of celeba, fetch what is missing (1.4 GB); the others that can be fetched are so without asking.
-        size: HxW, to which pictures are resized and cropped.
-        channels: 1 for grey, 3 for colour; 0 takes what the pictures are.
+        check: also show mean, sd and classes; for dsprites, compare the drawn images with official ones, if present.
+        official: for dsprites, use the official file in place of the drawn images.
+        download: for celeba, download the missing files (1.4 GB); other data sets are downloaded without this flag.
+        size: size HxW to which pictures are resized and cropped.
+        channels: 1 makes pictures grey, 3 gives them colours; 0 keeps them as they are.
     """
     from vae_helpers.data import data_root, load_celeba, load_dsprites, load_images, load_portraits
     from vae_helpers.data.dsprites import compare_dsprites
@@ -320,6 +328,9 @@ def main() -> None:
     try:
         if arguments[:1] == ["train"] and arguments[1:2] and not arguments[1].startswith("-"):
             train(arguments[1], arguments[2:])
+        elif arguments in (["train", "-h"], ["train", "--help"]):
+            print("usage: python -m vae_helpers train STUDY [settings]\n")
+            print_studies()
         elif arguments[:1] == ["sweep"] and sum(word.split("=")[0] == "--grid" for word in arguments) > 1:
             raise ValueError("--grid is there twice; write all settings after one, as in --grid a=1,2 b=3")
         else:
@@ -335,7 +346,7 @@ def main() -> None:
 
 
 def _train_help() -> None:
-    """Train a study: train STUDY [flags]; train STUDY --help shows its settings."""
+    """Train one model: train STUDY [settings]. `train STUDY --help` shows the settings of a study."""
     raise ValueError("name a study: python -m vae_helpers train STUDY (python -m vae_helpers list shows them)")
 
 

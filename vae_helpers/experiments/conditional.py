@@ -52,34 +52,35 @@ class ConditionalConfig(LikelihoodSettings):
     NAMES: ClassVar = {"prior": ("standard",)}
 
     placement: Literal["both", "decoder", "encoder", "neither"] = "both"
-    """where the label enters: encoder and decoder, one of them, or nowhere"""
+    """which nets read the label: both, the encoder, the decoder, or neither"""
     label: Literal["one_hot", "embedding", "film"] = "one_hot"
-    """how: concatenated one-hot, concatenated learned vector, or feature-wise modulation"""
+    """how a net reads the label: a concatenated one-hot vector, a concatenated learned vector, or feature-wise
+    modulation"""
     repeats: int = 5
-    """copies of the one-hot vector"""
+    """number of copies of the one-hot vector"""
     embedding_dim: int = 50
-    """of ``embedding``"""
+    """width of the learned vector of ``embedding``"""
     label_dropout: float = 0.0
-    """probability that a training example goes without its label"""
+    """probability that the label of a training example is left out"""
     likelihood: str = "gaussian"
     """p(x | y, z): bernoulli, continuous_bernoulli, gaussian, gaussian_learned, gaussian_optimal, gaussian_per_pixel,
     discretised_logistic, or one of your own (docs/extend.md)"""
     x_var: float = 0.1
-    """decoder variance of ``gaussian``, starting value of ``gaussian_learned``; squared pixel units"""
+    """decoder variance of ``gaussian``, or first value of ``gaussian_learned``; in squared pixel units"""
     output: Output = "sigmoid"
-    """from decoder output to the mean of a Gaussian: identity, sigmoid or relu"""
+    """activation of the decoder's output, which is the mean of a Gaussian: identity, sigmoid or relu"""
     z_dim: int = 100
-    """latent dimensions"""
+    """number of latents"""
     prior: str = "standard"
-    """p(z): standard, N(0, I), or one of your own (docs/extend.md)"""
+    """prior p(z): standard, which is N(0, I), or one of your own (docs/extend.md)"""
     beta: float = 1.0
-    """weight of the KL in the loss"""
+    """weight β of the KL in the loss"""
     batch_size: int = 128
-    """images per step"""
+    """number of images in a step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 10, quick 400, full 10,000"""
+    """optimiser steps; 0 takes the number of the budget: smoke 10, quick 400, full 10,000"""
     thorough: bool = True
-    """measure samples, bits per dimension and the probe too; the death study leaves them out"""
+    """also measure samples, bits per dimension and the probe"""
 
 
 def build(config: ConditionalConfig) -> ConditionalVAE:

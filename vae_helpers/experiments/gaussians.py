@@ -28,23 +28,23 @@ class GaussiansConfig(Settings):
     STEPS: ClassVar = {"smoke": 200, "quick": 4000, "full": 20_000}
 
     data: Literal["two_clusters", "linear"] = "two_clusters"
-    """two Gaussian clusters in 2-D, or 10-D data from a linear-Gaussian model with 3 latents"""
+    """two_clusters: two Gaussians in 2-D; linear: 10-D data from a linear-Gaussian model with 3 latents"""
     model: Literal["vae", "autoencoder"] = "vae"
-    """a VAE, or the deterministic autoencoder of the same nets"""
+    """a VAE, or a deterministic autoencoder with the same nets"""
     z_dim: int = 1
-    """latent dimensions"""
+    """number of latents"""
     h_dims: tuple[int, ...] = (10,)
-    """hidden layers of the encoder, mirrored in the decoder; none makes everything linear"""
+    """widths of the encoder's hidden layers, and of the decoder's in reverse; no width makes both linear"""
     x_var: float = 0.25
-    """decoder variance, squared data units; the starting value if learned"""
+    """decoder variance in squared data units, or its first value if it is learned"""
     learned: bool = False
-    """learn one decoder variance"""
+    """learn the decoder variance"""
     beta: float = 1.0
-    """weight of the KL in the loss"""
+    """weight β of the KL in the loss"""
     batch_size: int = 256
-    """points per step"""
+    """number of points in a step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 200, quick 4,000, full 20,000"""
+    """optimiser steps; 0 takes the number of the budget: smoke 200, quick 4,000, full 20,000"""
 
     def load(self) -> Points:
         """5,000 points to train on and 5,000 others, the same for every seed."""

@@ -45,24 +45,24 @@ class GMVAEConfig(PixelSettings):
     STEPS: ClassVar = {"smoke": 15, "quick": 1500, "full": 10_000}
 
     n_components: int = 10
-    """clusters K, the values of y"""
+    """number K of clusters, the values of y"""
     z_dim: int = 20
-    """latent dimensions"""
+    """number of latents"""
     h_dims: tuple[int, ...] = (300, 300)
-    """hidden layers of every net"""
+    """widths of the hidden layers of each net"""
     activation: str = "relu"
-    """elu, relu, softplus or tanh"""
+    """activation of the hidden layers: elu, relu, softplus or tanh"""
     label_scale: float = 1.0
-    """factor of the initial weights of the label in the encoder (see nets.JointMLP)"""
+    """factor of the initial weights that read the label, in the encoder (see nets.JointMLP)"""
     start: Literal["random", "codes"] = "random"
-    """random weights; or clusters found among the codes of a VAE, taught to the nets before they are left alone (see
+    """random: random weights; codes: clusters of the codes of a VAE, which the nets first learn to predict (see
     `start_from_codes`)"""
     views: Literal["same", "moved"] = "same"
-    """what q(y | x) reads in training: the image that is explained, or the same moved and bent (data.random_affine)"""
+    """input of q(y | x) in training: the image itself, or a copy that is shifted, turned and scaled a little"""
     labels: Literal["all", "top"] = "all"
-    """exact sum over y; or the most probable value and a sampled one of the rest (unbiased)"""
+    """all: sum over all values of y; top: the most probable value and one sampled from the others (unbiased)"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 15, quick 1,500, full 10,000"""
+    """optimiser steps; 0 takes the number of the budget: smoke 15, quick 1,500, full 10,000"""
 
 
 def build(config: GMVAEConfig) -> GMVAE:

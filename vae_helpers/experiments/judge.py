@@ -23,15 +23,15 @@ class JudgeConfig(ImageSettings):
     STEPS: ClassVar = {"smoke": 40, "quick": 500, "full": 4000}
 
     filters: tuple[int, ...] = (16, 32)
-    """channels of the convolutions"""
+    """numbers of channels of the convolutions"""
     h_dim: int = 64
-    """features: width of the last hidden layer"""
+    """width of the last hidden layer, which gives the features"""
     decay: bool = True
-    """let the step size fall linearly to zero over the second half of the steps"""
+    """lower the learning rate linearly to zero over the second half of the steps"""
     batch_size: int = 128
-    """images per step"""
+    """number of images in a step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 40, quick 500, full 4,000"""
+    """optimiser steps; 0 takes the number of the budget: smoke 40, quick 500, full 4,000"""
 
 
 def build(config: JudgeConfig) -> Classifier:

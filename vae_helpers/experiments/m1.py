@@ -31,31 +31,32 @@ class M1Config(PixelSettings):
     NAMES: ClassVar = {"prior": ("standard", "mixture", "mean_of_logs", "vamp"), "bound": ("elbo", "iwae", "dreg")}
 
     model: Literal["vae", "autoencoder"] = "vae"
-    """a VAE, or the deterministic autoencoder of the same nets"""
+    """a VAE, or a deterministic autoencoder with the same nets"""
     z_dim: int = 20
-    """latent dimensions"""
+    """number of latents"""
     h_dims: tuple[int, ...] = (300, 300)
-    """hidden layers of the encoder; the decoder mirrors them"""
+    """widths of the encoder's hidden layers, and of the decoder's in reverse"""
     activation: str = "elu"
-    """elu, relu, softplus or tanh"""
+    """activation of the hidden layers: elu, relu, softplus or tanh"""
     prior: str = "standard"
-    """standard, N(0, I); mixture, of trained Gaussians; mean_of_logs, the same with its log-densities averaged, which
-    is a mistake (shown in notebook 06); vamp, the VampPrior; or one of your own (docs/extend.md)"""
+    """prior p(z): standard, which is N(0, I); mixture, of trained Gaussians; mean_of_logs, the same with averaged
+    log-densities (a mistake, see notebook 06); vamp, the VampPrior; or one of your own (docs/extend.md)"""
     n_components: int = 500
-    """of the mixtures and the VampPrior"""
+    """number of components of a mixture or a VampPrior"""
     learn_weights: bool = False
-    """train the mixture's weights; else 1/K each"""
+    """train the weights of the mixture; otherwise each of the K components has weight 1/K"""
     bound: str = "elbo"
-    """what is trained: elbo; iwae, the importance-weighted bound; dreg, the same with doubly reparameterised gradients;
+    """what training maximises: elbo; iwae, the importance-weighted bound; dreg, the same bound with doubly
+    reparameterised gradients;
     or an objective of your own (docs/extend.md)"""
     n_samples: int = 5
-    """samples of the importance-weighted bound in training"""
+    """samples per image of the importance-weighted bound in training"""
     beta: float = 1.0
-    """weight of the KL in the loss of ``elbo``"""
+    """weight β of the KL in the loss, for the bound ``elbo``"""
     eval_samples: int = 0
-    """samples of the importance-sampled log p(x); 0 takes the budget's: smoke 10, quick 200, full 1,000"""
+    """samples per image for log p(x) after training; 0 takes the number of the budget: 10, 200 or 1,000"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 60, quick 3,000, full 20,000"""
+    """optimiser steps; 0 takes the number of the budget: smoke 60, quick 3,000, full 20,000"""
 
 
 def build(config: M1Config) -> VAE | Autoencoder:

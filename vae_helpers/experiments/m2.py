@@ -55,51 +55,52 @@ class M2Config(PixelSettings):
     NAMES: ClassVar = {"prior": ("standard",)}
 
     model: Literal["m2", "m1_m2", "adgm", "classifier", "m1_svm"] = "m2"
-    """M2; M2 on the features of an M1; M2 with an auxiliary variable; q(y | x) alone on the labelled
-    examples; a support vector machine on the features of an M1"""
+    """m2; m1_m2, an M2 on the features of an M1; adgm, an M2 with an auxiliary variable; classifier, q(y | x) trained
+    on the labelled examples alone; m1_svm, a support vector machine on the features of an M1"""
     n_labels: int = 100
-    """labelled examples, the same number of each class, drawn by the seed"""
+    """number of labelled examples, equal for each class; the seed chooses them"""
     split_file: str = ""
-    """a label split (split.json of a run folder) to use in place of drawing one"""
+    """a file with the choice of labelled examples (split.json of a run folder), in place of a new choice"""
     z_dim: int = 50
-    """latent dimensions"""
+    """number of latents"""
     a_dim: int = 50
-    """dimensions of ADGM's auxiliary variable"""
+    """number of dimensions of the auxiliary variable of ADGM"""
     h_dims: tuple[int, ...] = (300, 300)
-    """hidden layers of every net"""
+    """widths of the hidden layers of each net"""
     activation: str = "relu"
-    """elu, relu, softplus or tanh"""
+    """activation of the hidden layers: elu, relu, softplus or tanh"""
     label_scale: float = 10.0
-    """factor of the initial weights of the label in encoder and decoder (see nets.JointMLP)"""
+    """factor of the initial weights that read the label, in encoder and decoder (see nets.JointMLP)"""
     alpha: float = 20.0
     """weight of the classifier's mean cross-entropy, as a multiple of the number N of training examples (the
     paper's equation 9 with alpha = 0.1 N is 0.1 here)"""
     scaling: Literal["counts", "batch_sums", "batch_means"] = "counts"
-    """equation 9; or the labelled batch's mean plus the unlabelled batch's sum, and alpha as it is; or the means of
-    both batches, so that 100 labelled examples weigh as much as all others together"""
+    """counts: equation 9 of the paper; batch_sums: mean of the labelled batch plus sum of the unlabelled batch, with
+    alpha not multiplied by N; batch_means: means of both batches, so that all labelled examples together have the
+    weight of all unlabelled ones"""
     labels: Literal["all", "top", "gumbel"] = "top"
-    """unlabelled bound: sum over all classes; over the ``n_exact`` most probable ones and a sampled one of the rest
-    (unbiased, and more than twice as fast); or one Gumbel-softmax label"""
+    """unlabelled bound. all: sum over all classes; top: sum over the ``n_exact`` most probable ones and one sampled
+    from the others (unbiased, and faster); gumbel: one relaxed label"""
     n_exact: int = 1
-    """labels summed over by ``top``"""
+    """number of most probable labels that ``top`` sums over"""
     temperature: float = 0.5
-    """of ``gumbel``"""
+    """temperature of the relaxed label of ``gumbel``"""
     m1: str = "m1/z50"
     """the M1 of ``m1_m2`` and ``m1_svm``: a released name, or the folder of an m1 run on the same images"""
     m1_latents: tuple[int, ...] = ()
-    """latents of the M1 that ``m1_m2`` reads; empty takes the active ones: a collapsed one is noise to it"""
+    """latents of the M1 that ``m1_m2`` takes as input; none given takes the active ones, without the collapsed ones"""
     svm_kernel: Literal["linear", "rbf"] = "rbf"
-    """of ``m1_svm``"""
+    """kernel of the support vector machine of ``m1_svm``"""
     prior: str = "standard"
-    """p(z): standard, N(0, I), or one of your own (docs/extend.md)"""
+    """prior p(z): standard, which is N(0, I), or one of your own (docs/extend.md)"""
     decay: bool = True
-    """let the step size fall linearly to zero over the second half of the steps"""
+    """lower the learning rate linearly to zero over the second half of the steps"""
     labelled_batch_size: int = 20
-    """labelled examples per step (all of them, if there are fewer)"""
+    """number of labelled examples in a step; all of them if there are fewer"""
     batch_size: int = 100
-    """unlabelled examples per step"""
+    """number of unlabelled examples in a step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's, of m2: smoke 15, quick 1,000, full 8,000 (the others: m2.STEPS)"""
+    """optimiser steps; 0 takes the number of the budget, for m2: smoke 15, quick 1,000, full 8,000"""
 
     def steps_of(self, budget: Budget) -> int:
         """How many steps the model takes."""

@@ -69,46 +69,47 @@ class NonSynConfig(LikelihoodSettings):
     NAMES: ClassVar = {"prior": ("standard",), "method": METHODS}
 
     method: str = "nonsyn"
-    """the objective: nonsyn (Non-Synergistic, two steps); masked, the same penalty in one step; vae, beta_vae,
+    """the objective: nonsyn (Non-Synergistic VAE, two steps); masked (the same penalty in one step); vae, beta_vae,
     factor_vae, beta_tcvae, capacity; or an objective of your own (docs/extend.md)"""
     data: str = "dsprites"
     """dsprites, drawn by the formula; dsprites_official, from the file; dsprites_small and dsprites_turning, few and
     small ones with nets to match (see `load_dsprites`); portraits, drawn in colour; celeba and the other names of
     images (see ``train m1 --help``); or the path of a folder of pictures, an .npy, .npz or idx file"""
     alpha: float = 5.0
-    """nonsyn, masked: weight of the KL of the latents left out"""
+    """for nonsyn and masked: weight of the KL of the latents that are left out"""
     omega: float = 0.9
-    """nonsyn, masked: a latent is kept if it adds more than 1 / omega - 1 of the KL kept so far"""
+    """for nonsyn and masked: a latent is kept if it adds more than 1 / omega - 1 of the KL kept so far"""
     choice: Literal["greedy", "descending", "random"] = "greedy"
-    """nonsyn, masked: how the latents to keep are found"""
+    """for nonsyn and masked: how the latents to keep are found"""
     beta: float = 4.0
-    """beta_vae: weight of the KL; beta_tcvae: of the total correlation"""
+    """weight of the KL for beta_vae, of the total correlation for beta_tcvae"""
     gamma: float = 35.0
-    """factor_vae: weight of the total correlation; capacity: of the distance to the capacity (Burgess et al.: 1000)"""
+    """weight of the total correlation for factor_vae, of the distance to the capacity for capacity (Burgess et al.
+    take 1000)"""
     capacity: float = 25.0
-    """capacity: the KL allowed at the end, nats, to which it rises in a line"""
+    """for capacity: the KL in nats at the end; it rises linearly from 0"""
     rising_steps: int = 0
-    """steps in which it rises from 0 in a line: beta of a beta_vae (0: it does not, it is there from the start), the
-    capacity of capacity (0: two thirds of the steps)"""
+    """number of steps in which β of a beta_vae rises linearly from 0 (0: it is constant), or the capacity of capacity
+    (0: two thirds of the steps)"""
     estimator: Literal["stratified", "weighted"] = "stratified"
-    """beta_tcvae: how q(z) is estimated from a batch"""
+    """for beta_tcvae: how q(z) is estimated from a batch"""
     init: Literal["torch", "he"] = "torch"
-    """initial weights: PyTorch's, or such that differences keep their size from layer to layer (`he_init`)"""
+    """initial weights: those of PyTorch, or He's, which keep the size of differences from layer to layer"""
     z_dim: int = 10
     """number of latents"""
     prior: str = "standard"
-    """p(z): standard, N(0, I), or one of your own (docs/extend.md)"""
+    """prior p(z): standard, which is N(0, I), or one of your own (docs/extend.md)"""
     likelihood: str = ""
-    """p(x | z); default: bernoulli for dSprites, gaussian for the others; see ``train m1 --help``"""
+    """p(x | z); empty takes bernoulli for dSprites, gaussian for the others; see ``train m1 --help``"""
     x_var: float = 0.5
-    """decoder variance of ``gaussian``, squared pixel values; at 0.5 log p(x | z) is a constant less the squared
-    error"""
+    """decoder variance of ``gaussian``, in squared pixel units; at 0.5, −log p(x | z) is the squared error plus a
+    constant"""
     lr: float = 1e-4
-    """Adam's step size"""
+    """learning rate of Adam"""
     batch_size: int = 64
-    """images per step"""
+    """number of images in a step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 10, quick 1,000, full 150,000"""
+    """optimiser steps; 0 takes the number of the budget: smoke 10, quick 1,000, full 150,000"""
 
     def p_x(self, output: Output = "sigmoid") -> Likelihood:
         """`LikelihoodSettings.p_x`, with a default that depends on the images."""

@@ -36,19 +36,19 @@ class Settings:
     DATA: ClassVar[tuple[str, ...]] = ("data",)  # the settings that decide what `load` gives
 
     lr: float = 1e-3
-    """Adam's step size"""
+    """learning rate of Adam"""
     decay: bool = False
-    """let the step size fall linearly to zero over the second half of the steps"""
+    """lower the learning rate linearly to zero over the second half of the steps"""
     batch_size: int = 100
-    """examples per step"""
+    """number of examples in a step"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's"""
+    """optimiser steps; 0 takes the number of the budget"""
     bf16: bool = False
-    """matrix products and convolutions in bfloat16"""
+    """compute matrix products and convolutions in bfloat16"""
     compiled: bool = False
     """compile the objective (torch.compile; needs a C++ compiler on a CPU)"""
     deterministic: bool = False
-    """on a GPU, only algorithms that give the same bits every time (on a CPU all of them do)"""
+    """use only algorithms that give the same bits every time on a GPU (on a CPU all of them do)"""
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]  # mypy: a class of a dataclass is no Hashable
@@ -87,17 +87,17 @@ class ImageSettings(Settings):
     """images: a name (mnist, frey, drawn-faces, celeba, fashion-mnist, kmnist, emnist, qmnist, usps, cifar10, svhn,
     omniglot) or the path of a folder of pictures, an .npy, .npz or idx file"""
     size: str = ""
-    """HxW, to which pictures are resized and cropped; default: as they are"""
+    """size HxW to which pictures are resized and cropped; empty keeps their size"""
     channels: int = 0
-    """1 makes pictures grey, 3 colour; 0 takes what they are"""
+    """1 makes pictures grey, 3 gives them colours; 0 keeps them as they are"""
     n_classes: int = 0
-    """classes of the labels; 0 asks the data"""
+    """number of classes; 0 takes the number of the data"""
     test_share: float = 0.1
-    """share of your own images that is held out as test set, if they come without one"""
+    """share of your own images held out as test set, if they have no test set"""
     split_seed: int = 0
-    """draws that share"""
+    """seed that chooses the images of this test set"""
     validation: int = 0
-    """training images held out and measured instead of the test set: for choosing settings"""
+    """number of training images that are held out and measured in place of the test set, to choose settings"""
 
     def load(self) -> Any:
         """The images that the settings name.
@@ -171,9 +171,9 @@ class LikelihoodSettings(ImageSettings):
     """p(x | z): bernoulli, continuous_bernoulli, gaussian, gaussian_learned, gaussian_optimal, gaussian_per_pixel,
     discretised_logistic, or one of your own (docs/extend.md)"""
     x_var: float = 0.05
-    """decoder variance of ``gaussian``, starting value of ``gaussian_learned``; squared pixel units"""
+    """decoder variance of ``gaussian``, or first value of ``gaussian_learned``; in squared pixel units"""
     min_x_var: float = 0.0
-    """floor of the variance of ``gaussian_per_pixel``; squared pixel units"""
+    """smallest variance of ``gaussian_per_pixel``; in squared pixel units"""
 
     NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # setting -> names that the study makes itself, not a registry
 
@@ -202,7 +202,7 @@ class PixelSettings(LikelihoodSettings):
     """Settings of the studies that take binary images or grey levels."""
 
     pixels: Literal["dynamic", "grey"] = "dynamic"
-    """pixels binarised anew at each step, or levels in [0, 1] as they are"""
+    """dynamic binarises the pixels at every step; grey keeps levels from 0 to 1"""
 
     @property
     def pixels_in_words(self) -> str:

@@ -36,11 +36,11 @@ class CodeSettings(Settings):
     DATA: ClassVar = ("source",)
 
     code: CodeName = "line"
-    """orientation as one latent from -0.9 to 0.9, or as two on a circle"""
+    """line: orientation is one latent from -0.9 to 0.9; circle: two latents on a circle"""
     source: Source = "rendered"
-    """images drawn by the formula, or the official file"""
+    """rendered: images drawn by a formula; official: the images of the official file"""
     batch_size: int = 64
-    """images per step"""
+    """number of images in a step"""
 
     def load(self) -> Any:
         """The images that the settings name; see `images_of`."""

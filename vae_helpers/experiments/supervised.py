@@ -27,9 +27,9 @@ class SupervisedConfig(sprites.CodeSettings):
     STEPS: ClassVar = {"smoke": 10, "quick": 800, "full": 20_000}
 
     decay: bool = True
-    """let the step size fall linearly to zero over the second half of the steps"""
+    """lower the learning rate linearly to zero over the second half of the steps"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 10, quick 800, full 20,000"""
+    """optimiser steps; 0 takes the number of the budget: smoke 10, quick 800, full 20,000"""
 
 
 def build(config: SupervisedConfig) -> VAE:

@@ -140,6 +140,30 @@ def means(table: pd.DataFrame, metrics: Mapping[str, str], *, by: Sequence[str])
     return shown
 
 
+def card_table(cards: Mapping[str, str], metrics: Mapping[str, str]) -> pd.DataFrame:
+    """Released cards side by side: ``mean ± sd (n = ...)`` of their metrics, and their steps of training.
+
+    Args:
+        cards: heading of a row -> released name. metrics: heading of a column -> metric of the cards.
+
+    Returns:
+        a table of texts and steps; a dash where a card lacks the metric.
+
+    Raises:
+        KeyError: for a name that is not released, or a metric that no card has.
+    """
+    found = {heading: released.load_released(name) for heading, name in cards.items()}
+    measured = {metric for result in found.values() for metric in result.card["metrics"]}
+    if unknown := set(metrics.values()) - measured:
+        raise KeyError(f"none of {', '.join(cards.values())} has the metric {', '.join(sorted(unknown))}")
+    rows = {}
+    for heading, result in found.items():
+        has = result.card["metrics"]
+        row = {column: result.metric(metric) if metric in has else "–" for column, metric in metrics.items()}
+        rows[heading] = {**row, "steps": f"{result.card['steps']:,}"}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def spread_text(mean: float, sd: float, form: str) -> str:
     """As "91.0 ± 3.1" in the format given; without the sd if there is none, a dash if there is no mean."""
     if math.isnan(mean):

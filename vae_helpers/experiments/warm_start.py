@@ -38,19 +38,20 @@ class WarmStartConfig(sprites.CodeSettings):
     """the released supervised weights of the code; those of the finished ``supervised`` run of the same code, source,
     seed, budget and precision; or random ones"""
     objective: Literal["elbo", "supervised"] = "elbo"
-    """what is maximised: the ELBO; or, as a control, the supervised objective with the same step size and steps"""
+    """what training maximises: the ELBO, or as a control the supervised objective with the same learning rate and
+    steps"""
     trained: Literal["both", "encoder", "decoder"] = "both"
-    """which net; the other keeps its weights"""
+    """which net is trained; the other keeps its weights"""
     sd: Literal["tiny", "mle", "two_steps", "learned"] = "tiny"
     """standard deviations of q(z | x): 1e-4 / 3; the supervised encoder's root mean squared errors; two steps of the
     factor's grid, at most 0.3; or given by the encoder, from the second on"""
     prior: Literal["uniform", "marginals", "mixture", "standard"] = "uniform"
-    """p(z): uniform on [-1, 1], for tiny sd (wider posteriors pay for reaching over its ends); mixtures at the factors'
+    """p(z): uniform on [-1, 1], for tiny sd (a wider posterior would leave this interval); mixtures at the factors'
     values; a trained mixture of 50 Gaussians; N(0, I)"""
     lr: float = 1e-4
-    """Adam's step size"""
+    """learning rate of Adam"""
     steps: int = 0
-    """optimiser steps; 0 takes the budget's: smoke 10, quick 300, full 2,000"""
+    """optimiser steps; 0 takes the number of the budget: smoke 10, quick 300, full 2,000"""
 
 
 def build(config: WarmStartConfig) -> VAE:

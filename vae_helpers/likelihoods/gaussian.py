@@ -22,7 +22,7 @@ class Gaussian(Likelihood):
         x_var: decoder variance, > 0, in squared data units; the starting value if ``learned``.
         learned: make log x_var a parameter shared by all pixels and examples.
         output: from decoder output to mean: identity; sigmoid, for data in [0, 1]; or relu, whose gradient is zero
-            wherever the output is negative, so that a net may stop learning for good (notebook 04).
+            wherever the output is negative, so that a net may stop learning for good (notebook 13).
 
     Raises:
         ValueError: if ``x_var`` is not a positive finite number, or ``output`` is unknown.

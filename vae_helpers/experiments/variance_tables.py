@@ -1,0 +1,60 @@
+"""Tables of study ``conditional`` about the decoder variance: notebook 04 (`x_var`, likelihoods) and 13 (dead runs)."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vae_helpers.experiments.tables import means
+
+COLUMNS = {
+    "test_squared_error": "‖x − x̂‖²:.1f",
+    "test_kl": "KL, nats:.1f",
+    "active_units": "active latents of 100:.0f",
+    "test_bits_per_dim": "−log P(x | y), bits/dim:.3f",
+    "sample_accuracy_percent": "samples with the right label, %:.1f",
+    "sample_frechet": "Fréchet distance of samples:.0f",
+}
+LIKELIHOODS = {
+    "gaussian": "Gaussian, x_var = 0.1",
+    "gaussian_learned": "Gaussian, learned variance",
+    "gaussian_optimal": "Gaussian, closed-form variance",
+    "gaussian_per_pixel": "Gaussian, variance per pixel",
+    "continuous_bernoulli": "continuous Bernoulli",
+    "discretised_logistic": "discretised logistic",
+}
+OUTPUTS = {"relu": "ReLU", "sigmoid": "sigmoid", "identity": "identity"}
+
+
+def variance_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per ``x_var``: squared error, KL, active latents, bits per dimension, and how good samples are.
+
+    Args:
+        table: runs of study ``conditional``, as a sweep or `load_table` gives them.
+
+    Returns:
+        texts, mean ± sd over seeds, with n.
+    """
+    return means(table, COLUMNS, by=["x_var"])
+
+
+def likelihood_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per likelihood, by its name in words: the bits per dimension by importance sampling and by the ELBO, the
+    variance that was found, the KL, the squared error and the labels of samples; mean ± sd over seeds, with n."""
+    columns = {
+        "test_bits_per_dim": COLUMNS["test_bits_per_dim"],
+        "test_elbo_bits_per_dim": "−ELBO, bits/dim:.3f",
+        "found_x_var": "variance found:.4f",
+        "test_kl": "KL, nats:.0f",
+        "test_squared_error": COLUMNS["test_squared_error"],
+        "sample_accuracy_percent": COLUMNS["sample_accuracy_percent"],
+    }
+    return means(table, columns, by=["likelihood"]).rename(index=LIKELIHOODS)
+
+
+def death_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """Dead runs in % of all runs: rows output activation and ``x_var``, columns Adam's learning rate."""
+    rates = table.assign(share=100 * table["dead"], output=table["output"].replace(OUTPUTS)).pivot_table(
+        index=["output", "x_var"], columns="lr", values="share", sort=False
+    )
+    rates.columns = [f"learning rate {lr:g}" for lr in rates.columns]
+    return rates.round(0).astype(int).astype(str).add(" %")
