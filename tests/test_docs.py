@@ -187,7 +187,7 @@ def commands_of(path):
 
 
 COMMANDS = sorted(
-    {line for path in ROOT.glob("notebooks/*.ipynb") for line in commands_of(path) if "--download" not in line}
+    {line for path in ROOT.glob("notebooks/*.ipynb") for line in commands_of(path) if "celeba" not in line}
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 RESULTS = (ROOT / "RESULTS.md").read_text()
-NUMBER = re.compile(r"(?<![\w.,])[-−]?\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"(?<![\w.,])[-−]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 NO_PROSE = re.compile(
     r"\$\$.*?\$\$|\$[^$]+\$|```.*?```|`[^`]*`|\]\([^)]*\)|^\|.*?$|\*\(Check.*?\)\*", re.DOTALL | re.MULTILINE
 )
@@ -43,7 +43,7 @@ def measured(notebook):
 def typed(text):
     """Decimal numbers of prose: outside of formulas, code, links, tables and check values of exercises."""
     text = NO_PROSE.sub(" ", text.split("## References")[0])
-    return [found for found in NUMBER.findall(text) if "." in found]
+    return [found for found in NUMBER.findall(text) if "." in found and "e" not in found]
 
 
 def unsupported(text, known):

@@ -228,5 +228,5 @@ def measure_samples(
 
 
 STUDY = Study(
-    ConditionalConfig, "conditional VAEs: decoder variance, where the label enters (notebooks 04, 05)", build, run
+    ConditionalConfig, "conditional VAEs: decoder variance, where the label enters (notebooks 04, 05, 13)", build, run
 )

@@ -60,7 +60,7 @@ def picture(config: NonSynConfig) -> Callable[[VAE], np.ndarray]:
 
 STUDY = Study(
     NonSynConfig,
-    "images without labels: Non-Synergistic VAE, beta-VAE, FactorVAE, beta-TCVAE (notebooks 08, 09)",
+    "images without labels: Non-Synergistic VAE, beta-VAE, FactorVAE, beta-TCVAE (notebooks 08, 09, 14)",
     build,
     run,
     picture,

@@ -11,6 +11,13 @@ from matplotlib.figure import Figure
 from vae_helpers.plotting import figure_png
 
 PANEL = 3.2  # inches
+TITLES = {  # of terms that every model has
+    "loss": "loss, nats",
+    "log_px": "log p(x | z), nats",
+    "kl": "KL, nats",
+    "elbo_bound": "ELBO, nats",
+    "synergy_loss": "KL of penalised latents, nats",
+}
 
 
 class LiveView:
@@ -49,7 +56,7 @@ class LiveView:
         axes = figure.subplots(1, n_panels, squeeze=False)[0]
         for ax, name in zip(axes, self.terms, strict=False):
             ax.plot(*self._values(history, name), marker=".")
-            ax.set(title=name, xlabel="optimiser step")
+            ax.set(title=TITLES.get(name, name), xlabel="optimiser step")
         if self.picture is not None:
             axes[-1].imshow(self.picture(model), cmap="gray", vmin=0, vmax=1)
             axes[-1].set_axis_off()

@@ -1,7 +1,9 @@
 """Arrays to Axes, Figures and GIFs. Nothing here knows a model; arrays may be numpy or CPU tensors."""
 
+from vae_helpers.plotting.activations import plot_mean_activations
 from vae_helpers.plotting.axes import plot_components, plot_curves, plot_latents
 from vae_helpers.plotting.grids import ImageShape, normal_grid, plot_grid, plot_traversals, tile
+from vae_helpers.plotting.labelled import plot_labelled_curves
 from vae_helpers.plotting.pixels import Backdrop, axes_png, figure_png, save_gif, to_png
 from vae_helpers.plotting.style import CLASS_PALETTE, DPI, use_style
 
@@ -16,7 +18,9 @@ __all__ = [
     "plot_components",
     "plot_curves",
     "plot_grid",
+    "plot_labelled_curves",
     "plot_latents",
+    "plot_mean_activations",
     "plot_traversals",
     "save_gif",
     "tile",

@@ -1,0 +1,49 @@
+"""Tables of notebook 07 say what the card and the runs say."""
+
+import pandas as pd
+import pytest
+
+from vae_helpers.experiments import load_released
+from vae_helpers.experiments.tables import load_table
+from vae_helpers.experiments.warm_start_tables import (
+    METRICS,
+    code_table,
+    error_table,
+    metric_table,
+    reconstruction_table,
+)
+
+
+@pytest.fixture(scope="module")
+def released():
+    return load_released("supervised/line")
+
+
+def test_the_table_of_codes_has_the_cards_numbers(released):
+    table, metrics = code_table(released), released.card["metrics"]
+    assert table.loc["true code", "heart"] == -metrics["true_code_log_px_heart"]["mean"]
+    assert table.loc["sample of q(z | x)", "all"] == -metrics["test_log_px"]["mean"]
+    assert table.loc["mean of q(z | x)", "all"] > table.loc["true code", "all"]
+
+
+def test_errors_have_their_spread(released):
+    found, metric = error_table(released, ("shape", "x")), released.card["metrics"]["rmse_x"]
+    assert found.loc["x"].item() == f"{metric['mean']:.4f} ± {metric['sd']:.4f}"
+
+
+def test_settings_have_names_in_words_and_the_worst_latent():
+    runs = load_table("warm_start/sd")
+    table = reconstruction_table(runs, by={"sd": "σ"})
+    worst = runs.query("sd == 'learned'")[[f"direct_r2_{name}" for name in ("shape", "scale", "x", "y")]].min(axis=1)
+    assert table.loc["learned", "worst direct R²"] == f"{worst.mean():.2f} ± {worst.std():.2f}"
+    assert "fixed, two grid steps" in table.index
+
+
+def test_scores_stand_above_those_of_a_code():
+    runs = load_table("warm_start/base")
+    table = metric_table({"after": runs}, {"true code": {"mig": 0.9}})
+    assert table.loc["after", "MIG"] == f"{runs['mig'].mean():.2f} ± {runs['mig'].std():.2f}"
+    assert table.loc["true code", "MIG"] == "0.90"
+    assert table.loc["true code", "SAP"] == "–"
+    assert list(table)[:-1] == list(METRICS.values())
+    assert pd.api.types.is_object_dtype(table["n"]) or pd.api.types.is_string_dtype(table["n"])
