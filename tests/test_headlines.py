@@ -17,6 +17,7 @@ QUOTED = {  # numbers of other people's work and of arithmetic, with the words t
     "93.2": "Pyro's M2",
     "0.035": "1/√794",
     "0.001": "of its logarithm per step",
+    "0.278": "The notes report",
 }
 
 
