@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CelebA
 
-from vae_helpers import __main__ as command_line
+from vae_helpers import commands
 from vae_helpers.data import DataError, Images, celeba, load_celeba
 
 SPLITS = ("train", "valid", "valid", "test", "train", "test")
@@ -147,9 +147,9 @@ def test_offline_nothing_is_fetched(tmp_path, monkeypatch):
 
 def test_the_data_command_says_what_is_there(root, monkeypatch, capsys):
     monkeypatch.setenv("VAE_DATA", str(root))
-    command_line.data("celeba")
+    commands.data("celeba")
     assert "celeba: CelebA, 4 train and 2 test images (VAE_DATA); images 3x64x64" in capsys.readouterr().out
-    command_line.data("portraits")
+    commands.data("portraits")
     assert "values of turn 11, width 11" in capsys.readouterr().out
 
 

@@ -26,7 +26,8 @@ ALLOWED = {
     "explorer": {"plotting", "models", "evaluation", "priors", "data"},
     "doctor": {"data", "training"},
     "library": {"experiments", "explorer", "data", "evaluation", "models", "priors", "training"},
-    "__main__": {"experiments", "data", "training", "doctor"},
+    "commands": {"experiments", "data", "doctor"},
+    "__main__": {"commands", "experiments", "data", "training"},
     "__init__": set(),
 }  # fmt: skip
 

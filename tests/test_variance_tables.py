@@ -4,7 +4,14 @@ import pandas as pd
 import pytest
 
 from vae_helpers.experiments.tables import load_table, spread_text
-from vae_helpers.experiments.variance_tables import LIKELIHOODS, death_rates, likelihood_table, variance_table
+from vae_helpers.experiments.variance_tables import (
+    LIKELIHOODS,
+    death_rates,
+    death_table,
+    label_in_z_table,
+    likelihood_table,
+    variance_table,
+)
 
 
 def test_one_row_per_variance_with_mean_spread_and_n():
@@ -38,6 +45,20 @@ def test_death_rates_are_shares_of_runs():
     assert table.loc[("ReLU", 1.0)].tolist() == ["0 %", "50 %"]
     assert table.loc[("sigmoid", 1.0)].tolist() == ["0 %", "0 %"]
     assert list(table) == ["learning rate 0.001", "learning rate 0.01"]
+
+
+def test_a_probe_has_its_spread():
+    runs = load_table("conditional/x_var")
+    probe = runs.query("x_var == 0.01")["label_probe_percent"]
+    assert label_in_z_table(runs).loc[0.01].iloc[0] == f"{probe.mean():.0f} ± {probe.std():.0f}"
+
+
+def test_dead_runs_are_counted_per_activation():
+    runs = load_table("conditional/death").query("lr == 0.01")
+    table, relu = death_table(runs), runs.query("output == 'relu'")
+    assert table.loc["ReLU", "dead runs, %"] == f"{100 * relu['dead'].mean():.0f}"
+    assert table.loc["sigmoid", "dead runs, %"] == "0"
+    assert table.loc["ReLU", "n"] == len(relu)
 
 
 def test_a_table_without_the_columns_says_which():

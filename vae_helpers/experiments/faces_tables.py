@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from vae_helpers.data.portraits import FACTORS
-from vae_helpers.experiments.tables import means
+from vae_helpers.experiments.tables import means, spread_text
 
 X_DIM = 64 * 64 * 3
 ARMS = {"vae": "VAE", "nonsyn": "Non-Synergistic VAE", "control": "two steps, no penalty"}
@@ -59,9 +59,9 @@ def arms(load: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
     """
     table = pd.concat([load("nonsyn/faces"), load("nonsyn/faces_control")])
     table = table.assign(arm=table["method"].where(table["omega"] != 1.0, "control"))
-    return (
-        table.assign(squared_error=squared_error(table["test_log_px"], x_var=0.5)) if "test_log_px" in table else table
-    )
+    if "test_log_px" not in table:
+        return table
+    return table.assign(squared_error=squared_error(table["test_log_px"], x_var=0.5))
 
 
 def score_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -71,15 +71,17 @@ def score_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def reason_table(runs: Mapping[str, tuple[pd.DataFrame, float]], factors: list[str]) -> pd.DataFrame:
-    """One row per change of the training: mean R² of some factors, KL and squared error.
+    """One row per change of the training: R² of some factors, KL and squared error, mean ± sd over seeds, with n.
 
     Args:
         runs: heading of a row -> (its runs, their decoder variance). factors: names in words.
     """
     rows = {}
     for name, (table, x_var) in runs.items():
-        row = factor_r2(table)[factors].mean().map("{:.2f}".format).to_dict()
-        row["KL, nats"] = f"{table['test_kl'].mean():.1f}"
-        row["squared error"] = f"{squared_error(table['test_log_px'], x_var=x_var).mean():.1f}"
+        shown = factor_r2(table)[factors]
+        shown["KL, nats"] = table["test_kl"]
+        shown["squared error"] = squared_error(table["test_log_px"], x_var=x_var)
+        forms = {"KL, nats": ".1f", "squared error": ".1f"}
+        row = {key: spread_text(column.mean(), column.std(), forms.get(key, ".2f")) for key, column in shown.items()}
         rows[name] = {**row, "n": len(table)}
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -51,6 +51,24 @@ def likelihood_table(table: pd.DataFrame) -> pd.DataFrame:
     return means(table, columns, by=["likelihood"]).rename(index=LIKELIHOODS)
 
 
+def label_in_z_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per ``x_var``: how much of the label z holds, in %; mean ± sd over seeds, with n."""
+    columns = {
+        "label_probe_percent": "class read from z by a probe, %:.0f",
+        "swap_source_percent": "digit stays under another label, %:.0f",
+    }
+    return means(table, columns, by=["x_var"])
+
+
+def death_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per output activation: dead runs, of how many, empty pixels and KL (mean ± sd over seeds)."""
+    dead = table.assign(dead=100 * table["dead"], output=table["output"].replace(OUTPUTS))
+    share = dead.groupby("output", sort=False)["dead"].mean().map("{:.0f}".format)
+    columns = {"dark_pixels_percent": "pixels that are 0 in all images, %:.0f", "test_kl": "KL, nats:.2f"}
+    rest = means(dead, columns, by=["output"])
+    return pd.concat([share.rename("dead runs, %"), rest], axis=1)
+
+
 def death_rates(table: pd.DataFrame) -> pd.DataFrame:
     """Dead runs in % of all runs: rows output activation and ``x_var``, columns Adam's learning rate."""
     rates = table.assign(share=100 * table["dead"], output=table["output"].replace(OUTPUTS)).pivot_table(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from vae_helpers.data.dsprites import SHAPES
@@ -42,20 +42,39 @@ METRICS = {
 
 def error_table(released: Released, latents: tuple[str, ...]) -> pd.DataFrame:
     """The root mean squared error of each supervised latent, in units of the code, mean ± sd over seeds."""
-    metrics = released.card["metrics"]
-    rows = {name: spread_text(metrics[f"rmse_{name}"]["mean"], _sd(metrics[f"rmse_{name}"]), ".4f") for name in latents}
+    rows = {name: _spread(released, f"rmse_{name}", ".4f") for name in latents}
     return pd.Series(rows, name="error of the mean").to_frame()
 
 
 def code_table(released: Released) -> pd.DataFrame:
-    """−log p(x | z) in nats per image of four codes of the same images: rows codes, columns shapes and all of them."""
-    metrics = released.card["metrics"]
+    """−log p(x | z) in nats per image of four codes of the same images, mean ± sd over seeds.
+
+    Returns:
+        texts: rows codes, columns shapes and all of them; a dash where it was not measured.
+    """
     rows = {}
     for code, name in CODES.items():
-        each = {shape: -metrics[f"{code}_log_px_{shape}"]["mean"] for shape in SHAPES}
-        rows[name] = {**each, "all": -metrics[f"{code}_log_px"]["mean"]}
-    rows["sample of q(z | x)"] = {"all": -metrics["test_log_px"]["mean"]}
-    return pd.DataFrame.from_dict(rows, orient="index")
+        each = {shape: _spread(released, f"{code}_log_px_{shape}", ".0f", sign=-1) for shape in SHAPES}
+        rows[name] = {**each, "all": _spread(released, f"{code}_log_px", ".0f", sign=-1)}
+    rows["sample of q(z | x)"] = {"all": _spread(released, "test_log_px", ".0f", sign=-1)}
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("–")
+
+
+def gradient_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The encoder's gradient at the start and at the end of the training, mean ± sd over seeds, with n.
+
+    Args:
+        table: runs of study ``warm_start``.
+    """
+    rows = {}
+    for name, at in (("at the start", "start"), ("at the end", "end")):
+        squared, cosine = (table[f"gradient_{kind}encoder_{at}"] for kind in ("", "agreement_"))
+        rows[name] = {
+            "squared length": spread_text(squared.mean(), squared.std(), ".1e"),
+            "cosine of two halves of the images": spread_text(cosine.mean(), cosine.std(), ".2f"),
+            "n": len(table),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("gradient of the encoder")
 
 
 def reconstruction_table(table: pd.DataFrame, *, by: Mapping[str, str]) -> pd.DataFrame:
@@ -86,11 +105,10 @@ def metric_table(runs: Mapping[str, pd.DataFrame], best: Mapping[str, Mapping[st
         row = {heading: spread_text(table[key].mean(), table[key].std(), ".2f") for key, heading in METRICS.items()}
         rows[name] = {**row, "n": str(len(table))}
     for name, scores in best.items():
-        rows[name] = {head: spread_text(scores.get(key, np.nan), np.nan, ".2f") for key, head in METRICS.items()} | {
-            "n": "–"
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+        rows[name] = {heading: f"{scores[key]:.2f}" for key, heading in METRICS.items() if key in scores}
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("–")
 
 
-def _sd(metric: Mapping[str, float | None]) -> float:
-    return np.nan if metric["sd"] is None else float(metric["sd"])
+def _spread(released: Released, metric: str, form: str, *, sign: int = 1) -> str:
+    found = released.card["metrics"][metric]
+    return spread_text(sign * found["mean"], math.nan if found["sd"] is None else found["sd"], form)

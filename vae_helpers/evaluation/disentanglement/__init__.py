@@ -2,6 +2,7 @@
 
 from vae_helpers.evaluation.disentanglement.activations import mean_activations
 from vae_helpers.evaluation.disentanglement.codes import Encoder, Score, draw_codes, encode_classes
+from vae_helpers.evaluation.disentanglement.factor_errors import at_all_values, error_without
 from vae_helpers.evaluation.disentanglement.importance import DCI, dci
 from vae_helpers.evaluation.disentanglement.information import InformationGap, Modularity, mig, modularity
 from vae_helpers.evaluation.disentanglement.pairs import PairScore, beta_vae
@@ -22,10 +23,12 @@ __all__ = [
     "Separation",
     "VoteScore",
     "all_metrics",
+    "at_all_values",
     "beta_vae",
     "dci",
     "draw_codes",
     "encode_classes",
+    "error_without",
     "explicitness",
     "factor_r2",
     "factor_vae",
