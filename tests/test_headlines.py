@@ -18,6 +18,8 @@ QUOTED = {  # numbers of other people's work and of arithmetic, with the words t
     "0.035": "1/√794",
     "0.001": "of its logarithm per step",
     "0.278": "The notes report",
+    "82.8": "Shu 2016",
+    "93.3": "Shu 2016",
 }
 
 

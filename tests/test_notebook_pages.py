@@ -83,3 +83,16 @@ class TestPage:
 
     def test_asserts_its_claims(self, path):
         assert any("assert " in cell.source for cell in code_cells(path))
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name != "solutions"], ids=lambda p: p.name)
+def test_every_exercise_links_its_solutions(path):
+    headings = [line for cell in nbformat.read(path, as_version=4).cells for line in cell.source.splitlines()]
+    headings = [line for line in headings if line.startswith("## Exercises")]
+    if path.name.startswith("00"):
+        assert not headings
+        return
+    number = path.name[:2]
+    assert headings == [f"## Exercises ([solutions](solutions/{number}_solutions.ipynb))"]
+    solutions = (path.parent / "solutions" / f"{number}_solutions.ipynb").read_text()
+    assert f"(../{path.name})" in solutions

@@ -213,7 +213,7 @@ def test_one_button_and_one_slider_move_two_models_side_by_side(browser, lab):
 
 def test_a_component_a_draw_from_it_and_a_slider_change_the_picture(browser, lab):
     selectors = [".noUi-handle", ".latent-picture"]
-    with run_through(browser, lab, "06_priors_and_bounds.ipynb", until=selectors, screenshot="components.png") as page:
+    with run_through(browser, lab, "06_better_priors.ipynb", until=selectors, screenshot="components.png") as page:
         picture = page.locator(".latent-picture")
         picture.scroll_into_view_if_needed()
         page.wait_for_timeout(2000)

@@ -238,4 +238,4 @@ def update_for(config: GMVAEConfig, model: GMVAE) -> GradientStep:
     return GradientStep(model, objective, **config.options)
 
 
-STUDY = Study(GMVAEConfig, "clusters of images without labels (notebook 06)", build, run)
+STUDY = Study(GMVAEConfig, "clusters of images without labels (notebook 12)", build, run)

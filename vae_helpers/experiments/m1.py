@@ -189,7 +189,7 @@ def start_at_images(prior: VampPrior, x: Tensor) -> None:
 
 STUDY = Study(
     M1Config,
-    "AE and VAE on MNIST, small faces or your own images: likelihoods, priors, bounds (notebooks 02, 06)",
+    "AE and VAE on MNIST, small faces or your own images: likelihoods, priors, bounds (notebooks 02, 06, 11)",
     build,
     run,
 )
