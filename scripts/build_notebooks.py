@@ -1,11 +1,12 @@
 """Run notebooks from top to bottom in a fresh kernel and keep what shows without one.
 
-    python scripts/build_notebooks.py [notebooks/NN_name.ipynb ...]
+    python scripts/build_notebooks.py [--refresh] [notebooks/NN_name.ipynb ...]
 
 Without names, every notebook. The budget is VAE_BUDGET, else quick. Widget views and state are
 dropped: a reopened page would show "model not found" in their place; the still picture stays.
-Pictures are stored with a palette, which keeps a notebook under 1.5 MB. The input of a cell that only
-checks or writes a paragraph is hidden (`is_plumbing`); ``--hide`` does that alone, without running anything.
+An explorer is kept as its still picture and, where the notebook stays under 1.5 MB, as a live page after it.
+Pictures are stored with a palette. The input of a cell that only checks or writes a paragraph is hidden
+(`is_plumbing`). ``--refresh`` does the last, and brings the code of stored explorers up to date, without running.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ import nbformat
 from nbconvert.preprocessors import ExecutePreprocessor
 from PIL import Image, ImageChops
 
+from vae_helpers.explorer.explorers import EMBED, STILL
+from vae_helpers.page import refreshed
+
 ROOT = Path(__file__).resolve().parents[1]
 MOST_MOVED = 24  # of 255: two classes keep two colours
+LARGEST = 1_480_000  # bytes of a notebook
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -83,6 +88,35 @@ def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
             data["image/png"] = min(base64.b64encode(buffer.getvalue()).decode(), data["image/png"], key=len)
 
 
+def is_live(output: nbformat.NotebookNode) -> bool:
+    """True for an output that holds an explorer's page."""
+    return 'class="vae-live"' in output.get("data", {}).get("text/html", "")
+
+
+def split_explorers(notebook: nbformat.NotebookNode) -> None:
+    """The still picture of an explorer, and its page, as two outputs: a viewer shows one format of each."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        outputs = []
+        for output in cell.outputs:
+            outputs.append(output)
+            if is_live(output) and "image/png" in output.data:
+                page = {"text/html": output.data.pop("text/html"), "text/plain": output.data["text/plain"]}
+                outputs.append(nbformat.v4.new_output("display_data", page))
+        cell.outputs = outputs
+
+
+def drop_large_explorers(notebook: nbformat.NotebookNode) -> None:
+    """Drop explorers' pages, the largest first, until the notebook is small enough; a sentence takes their place."""
+    while len(nbformat.writes(notebook).encode()) > LARGEST:
+        live = [output for cell in notebook.cells for output in cell.get("outputs", []) if is_live(output)]
+        if not live:
+            return
+        largest = max(live, key=lambda output: len(output.data["text/html"]))
+        largest.data = {"text/html": f"<p><em>{STILL}</em></p>", "text/plain": STILL}
+
+
 def build(path: Path) -> None:
     """Execute one notebook in place; it is left as it was if a cell fails."""
     began = time.monotonic()
@@ -93,23 +127,28 @@ def build(path: Path) -> None:
     strip_widgets(notebook)
     hide_plumbing(notebook)
     shrink_pictures(notebook)
+    split_explorers(notebook)
+    drop_large_explorers(notebook)
     nbformat.write(notebook, path)
     print(f"{path.name}: {time.monotonic() - began:.0f} s, {path.stat().st_size / 1e6:.2f} MB", flush=True)
 
 
-def hide(path: Path) -> None:
-    """`hide_plumbing` of one notebook in place; its outputs stay as they are."""
+def refresh(path: Path) -> None:
+    """`hide_plumbing` of one notebook in place, and stored explorers by today's code; other outputs stay."""
     notebook = nbformat.read(path, as_version=4)
     hide_plumbing(notebook)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", []) if is_live(output)):
+        output.data["text/html"] = refreshed(output.data["text/html"])
     nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("VAE_BUDGET", "quick")
+    os.environ[EMBED] = "1"
     if os.environ.get("VAE_DATA"):  # a notebook runs in its own folder
         os.environ["VAE_DATA"] = str(Path(os.environ["VAE_DATA"]).resolve())
     with tempfile.TemporaryDirectory() as runs:  # sweeps inside a notebook must not find finished cells
         os.environ["VAE_RUNS"] = runs
-        only_hide, names = "--hide" in sys.argv[1:], [name for name in sys.argv[1:] if name != "--hide"]
-        for argument in names or sorted((ROOT / "notebooks").glob("*.ipynb")):
-            (hide if only_hide else build)(Path(argument).resolve())
+        only, names = "--refresh" in sys.argv[1:], [name for name in sys.argv[1:] if name != "--refresh"]
+        for argument in names or sorted((ROOT / "notebooks").rglob("*.ipynb")):
+            (refresh if only else build)(Path(argument).resolve())

@@ -1,12 +1,10 @@
-"""Slider panels without a browser: callbacks fire when a value is set from Python."""
+"""Explorers without a browser: what Python tells the page, and what it sees of it."""
 
 import base64
-import io
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from vae_helpers.data import FactorCode, FactorGrid
 from vae_helpers.experiments import conditional, m1, m2, sprites, supervised
@@ -23,6 +21,7 @@ from vae_helpers.explorer import (
     LatentPad,
     SliderPanel,
 )
+from vae_helpers.models import VAE
 
 PNG = b"\x89PNG"
 
@@ -37,82 +36,110 @@ def build(z_dim, model="vae"):
     return m1.build(M1Config(z_dim=z_dim, h_dims=(16,), model=model)).eval()
 
 
-@pytest.mark.parametrize("kind", ["vae", "autoencoder"])
-def test_moving_a_slider_changes_the_picture_and_only_that_latent(x, kind):
-    explorer = LatentExplorer(build(5, kind), x, shape=(28, 28), n_sliders=3)
-    picture, code = explorer.image.value, explorer.z.clone()
-    explorer.sliders[1].value += 1
-    assert explorer.image.value != picture
-    assert bytes(explorer.image.value).startswith(PNG)
-    assert (explorer.z != code).nonzero().flatten().tolist() == [explorer.order[1]]
+def test_sliders_are_sorted_by_kl_and_say_it(x):
+    model = build(5)
+    fields = LatentExplorer(model, x, shape=(28, 28)).spec
+    with torch.no_grad():
+        q_mu, q_logvar = model.encode(x)
+    kl = 0.5 * (q_mu**2 + q_logvar.exp() - 1 - q_logvar).mean(0)
+    order = [j for j in kl.argsort(descending=True).tolist() if kl[j] >= 0.05]
+    order = order or kl.argsort(descending=True).tolist()
+    assert fields["models"][0]["order"] == order
+    assert fields["sliders"] == [{"name": f"z{j + 1}", "detail": f"KL {kl[j]:.1f}"} for j in order]
 
 
-def test_sliders_are_sorted_by_kl(x):
+def test_a_collapsed_latent_has_no_slider(x):
+    model = build(4)
+    with torch.no_grad():
+        model.encoder[-1].weight[[1, 5]] = 0  # mean and log variance of the second latent
+        model.encoder[-1].bias[[1, 5]] = 0
+        model.encoder[-1].bias[0] += 3
+    order = LatentExplorer(model, x, shape=(28, 28)).spec["models"][0]["order"]
+    assert 0 in order
+    assert 1 not in order
+
+
+def test_it_starts_at_the_first_example_and_goes_to_another(x):
     model = build(5)
     explorer = LatentExplorer(model, x, shape=(28, 28))
-    q_mu, q_logvar = model.encode(x)
-    kl = 0.5 * (q_mu**2 + q_logvar.exp() - 1 - q_logvar).mean(0)
-    assert explorer.order == kl.argsort(descending=True).tolist()
+    with torch.no_grad():
+        codes, pictures = model.encode(x)[0], model.decode_mean(model.encode(x)[0])
+    torch.testing.assert_close(torch.tensor(explorer.z), codes[0])
+    explorer.start_from(7)
+    assert explorer.example == 7
+    torch.testing.assert_close(torch.tensor(explorer.z), codes[7])
+    torch.testing.assert_close(explorer.pictures()[0], pictures[7])
+    with pytest.raises(IndexError, match="examples 0 to 11, not 12"):
+        explorer.start_from(12)
 
 
-def test_starting_from_an_example_shows_its_code_and_reset_brings_it_back(x):
-    model = build(5)
-    explorer = LatentExplorer(model, x, shape=(28, 28), n_sliders=2)
-    explorer.example.value = 7
-    torch.testing.assert_close(explorer.z, model.encode(x)[0][7])
-    picture = explorer.image.value
-    explorer.random.click()
-    assert explorer.image.value != picture
-    explorer.reset.click()
-    assert explorer.image.value == picture
-    torch.testing.assert_close(explorer.z, model.encode(x)[0][7])
+def test_units_are_standard_deviations_of_the_aggregate_posterior(x):
+    model = build(3)
+    fields = LatentExplorer(model, x, shape=(28, 28)).spec["models"][0]
+    with torch.no_grad():
+        q_mu, q_logvar = model.encode(x)
+    torch.testing.assert_close(torch.tensor(fields["mean"]), q_mu.mean(0))
+    sd = (q_mu.var(0) + q_logvar.exp().mean(0)).sqrt()
+    torch.testing.assert_close(torch.tensor(fields["sd"]), sd, rtol=0.05, atol=1e-3)
 
 
-def test_moving_all_sliders_from_python_moves_the_code(x):
-    explorer = LatentExplorer(build(5), x, shape=(28, 28), n_sliders=3)
-    hidden = explorer.z.clone()
-    explorer.move_to([1.0, -1.0, 0.5])
-    assert [slider.value for slider in explorer.sliders] == [1.0, -1.0, 0.5]
-    assert explorer._units(explorer.z) == pytest.approx([1.0, -1.0, 0.5], abs=1e-5)
-    unseen = [j for j in range(5) if j not in explorer.order]
-    assert explorer.z[unseen].tolist() == hidden[unseen].tolist()
-
-
-def test_the_pad_decodes_where_it_points(x):
-    pad = LatentPad(build(2), x, shape=(28, 28))
-    picture = pad.image.value
-    pad.pad.point = [1.0, -0.5]
-    assert pad.image.value != picture
-    assert "+1.00, -0.50" in pad.readout.value
+def test_an_autoencoder_has_latents_without_a_kl(x):
+    sliders = LatentExplorer(build(3, "autoencoder"), x, shape=(28, 28)).spec["sliders"]
+    assert [slider["detail"] for slider in sliders] == [""] * 3
 
 
 def test_a_pad_needs_two_latents(x):
+    assert LatentPad(build(2), x, torch.arange(12) % 3, shape=(28, 28)).spec["classes"] == ["0", "1", "2"]
     with pytest.raises(ValueError, match="this one has 3"):
         LatentPad(build(3), x, shape=(28, 28))
 
 
-def test_an_error_while_drawing_is_shown_and_raised():
-    def render(values):
-        if values[0] > 0:
-            raise ValueError("no picture here")
-        return torch.zeros(4, 4).numpy()
+def test_one_image_has_no_spread(x):
+    with pytest.raises(ValueError, match="two images or more"):
+        LatentExplorer(build(3), x[:1], shape=(28, 28))
 
-    panel = SliderPanel(render, names=["z"])
-    with pytest.raises(ValueError, match="no picture here"):
-        panel.sliders[0].value = 1.0
-    assert "no picture here" in panel.message.value
-    panel.sliders[0].value = -1.0
-    assert panel.message.value == ""
+
+class Odd(VAE):
+    """A model that a page must not take for a VAE."""
+
+    def decode_mean(self, z):
+        return super().decode_mean(z).flip(-1)
+
+
+def test_a_model_that_the_page_cannot_run_is_decoded_by_the_kernel(x):
+    plain = build(3)
+    model = Odd(plain.encoder, plain.decoder, plain.likelihood, plain.prior).eval()
+    explorer = LatentExplorer(model, x, shape=(28, 28))
+    fields = explorer.spec["models"][0]
+    assert fields["decoder"] is None
+    assert fields["why"] == "The page cannot run the model Odd"
+    sent = []
+    explorer.send = lambda content, buffers=(): sent.append((content, buffers))
+    explorer._answer(explorer, {"kind": "decode", "id": 4, "model": 0, "z": [0.5, -1.0, 2.0], "label": None}, [])
+    content, (pixels,) = sent[0]
+    assert content == {"id": 4}
+    with torch.no_grad():
+        expected = model.decode_mean(torch.tensor([[0.5, -1.0, 2.0]]))[0]
+    np.testing.assert_allclose(np.frombuffer(pixels, "<f4"), expected.numpy(), rtol=1e-6)
+    with pytest.raises(ValueError, match="3 values on the last axis"):  # and the page is told
+        explorer._answer(explorer, {"kind": "decode", "id": 5, "model": 0, "z": [0.5], "label": None}, [])
+    assert sent[1][0]["id"] == 5
+    assert "3 values on the last axis" in sent[1][0]["error"]
 
 
 @pytest.mark.parametrize(
     "make", [lambda x: LatentExplorer(build(4), x, shape=(28, 28)), lambda x: LatentPad(build(2), x, shape=(28, 28))]
 )
-def test_a_page_without_a_kernel_shows_a_still_picture(x, make):
-    bundle = make(x)._repr_mimebundle_()
+def test_an_output_holds_a_still_picture_and_on_demand_the_page(x, make, monkeypatch):
+    explorer = make(x)
+    bundle = explorer._repr_mimebundle_()
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert base64.b64decode(data["image/png"]).startswith(PNG)
     assert "run this cell" in data["text/plain"]
+    assert "text/html" not in data
+    monkeypatch.setenv("VAE_EMBED", "1")
+    data = explorer._repr_mimebundle_()[0]
+    assert 'class="vae-live"' in data["text/html"]
 
 
 @pytest.fixture
@@ -123,53 +150,25 @@ def labelled():
     return model, torch.rand(12, 784), torch.arange(12) % 10
 
 
-def test_a_label_button_changes_the_picture_and_keeps_the_style(labelled):
-    explorer = LabelExplorer(*labelled, shape=(28, 28), n_sliders=3)
-    picture, code = explorer.image.value, explorer.z.clone()
-    explorer.label.value = 7
-    assert explorer.image.value != picture
-    torch.testing.assert_close(explorer.z, code)
-    explorer.label.value = 0
-    assert explorer.image.value == picture
-
-
-def test_the_edited_picture_is_the_code_under_the_chosen_label(labelled):
+def test_an_example_brings_its_label_and_the_picture_follows_another_one(labelled):
     model, x, y = labelled
     explorer = LabelExplorer(model, x, y, shape=(28, 28))
-    explorer.label.value = 3
-    explorer.sliders[0].value += 1
-    expected = model.decode_mean(explorer.z[None], torch.eye(10)[3:4])
-    torch.testing.assert_close(explorer._decoded(explorer.z[None]), expected)
-    torch.testing.assert_close(explorer.analogies(explorer.z[None])[3:4], expected)
-
-
-def test_another_example_brings_its_own_label_and_reset_keeps_to_it(labelled):
-    model, x, y = labelled
-    explorer = LabelExplorer(model, x, y, shape=(28, 28))
-    explorer.example.value = 4
-    assert explorer.label.value == 4
-    torch.testing.assert_close(explorer.z, model.encode(x, torch.eye(10)[y])[0][4])
-    picture = explorer.image.value
-    explorer.label.value = 9
-    explorer.reset.click()
-    assert explorer.label.value == 4
-    assert explorer.image.value == picture
-
-
-def test_the_label_explorer_draws_once_a_change(labelled, monkeypatch):
-    explorer = LabelExplorer(*labelled, shape=(28, 28))
-    drawn = []
-    monkeypatch.setattr(explorer, "_render", lambda values: drawn.append(1) or explorer._picture(values))
-    explorer.label.value = 5
-    assert len(drawn) == 1
-    explorer.example.value = 2
-    assert len(drawn) == 2
+    explorer.start_from(4)
+    assert explorer.label == 4
+    with torch.no_grad():
+        code = model.encode(x, model.one_hot(y))[0][4]
+        torch.testing.assert_close(torch.tensor(explorer.z), code)
+        explorer.label = 7
+        expected = model.decode_mean(code[None], torch.eye(10)[7:8])
+    torch.testing.assert_close(explorer.pictures(), expected)
 
 
 def test_labels_that_do_not_fit_the_examples_are_refused(labelled):
     model, x, y = labelled
     with pytest.raises(ValueError, match="agree in length"):
         LabelExplorer(model, x, y[:5], shape=(28, 28))
+    with pytest.raises(ValueError, match="10 classes, but 2 names"):
+        LabelExplorer(model, x, y, shape=(28, 28), classes=["a", "b"])
 
 
 @pytest.fixture
@@ -183,49 +182,23 @@ def placements():
     return models, torch.rand(12, 784), torch.arange(12) % 10
 
 
-def halves(explorer):
-    """The pixels of the two models' pictures."""
-    pixels = np.asarray(Image.open(io.BytesIO(explorer.image.value)))
-    middle = pixels.shape[1] // 2
-    return pixels[:, :middle], pixels[:, middle:]
-
-
-def test_one_button_and_one_slider_move_every_model_of_a_comparison(placements):
-    explorer = ComparisonExplorer(*placements, shape=(28, 28), n_sliders=3)
-    before = halves(explorer)
-    explorer.sliders[0].value = 2.0
-    moved = halves(explorer)
-    assert (moved[0] != before[0]).any()
-    assert (moved[1] != before[1]).any()
-    explorer.reset.click()
-    assert (halves(explorer)[0] == before[0]).all()
-    assert (halves(explorer)[1] == before[1]).all()
-
-
-def test_a_label_changes_only_the_models_whose_decoder_is_told(placements):
+def test_a_comparison_shows_each_model_at_its_own_code_of_the_example(placements):
     models, x, y = placements
     explorer = ComparisonExplorer(models, x, y, shape=(28, 28), n_sliders=3)
-    panels = explorer.panels
-    one, other = (
-        {name: panel.picture_of(2, label, [0.5, 0.0, 0.0]) for name, panel in panels.items()} for label in (1, 7)
-    )
-    above_the_mark = slice(0, -3)  # the line under the chosen label moves in both
-    assert (one["both"][above_the_mark] != other["both"][above_the_mark]).any()
-    assert (one["encoder"][above_the_mark] == other["encoder"][above_the_mark]).all()
-    picture = explorer.image.value
-    explorer.label.value = 7
-    assert explorer.image.value != picture
-
-
-def test_a_comparison_starts_from_the_code_and_label_of_the_chosen_example(placements):
-    models, x, y = placements
-    explorer = ComparisonExplorer(models, x, y, shape=(28, 28), n_sliders=3)
-    explorer.sliders[1].value = 1.5
-    explorer.example.value = 4
-    assert explorer.label.value == 4
-    assert [slider.value for slider in explorer.sliders] == [0.0, 0.0, 0.0]
-    for name, panel in explorer.panels.items():
-        torch.testing.assert_close(panel.z, models[name].encode(x, torch.eye(10)[y])[0][4])
+    explorer.start_from(4)
+    assert explorer.label == 4
+    assert [len(model["order"]) for model in explorer.spec["models"]] == [3, 3]
+    assert explorer.spec["relative"]
+    with torch.no_grad():
+        for found, picture, model in zip(explorer.codes(), explorer.pictures(), models.values(), strict=True):
+            one_hot = model.one_hot(y)
+            code = model.encode(x, one_hot)[0][4]
+            torch.testing.assert_close(found, code)
+            torch.testing.assert_close(picture, model.decode_mean(code[None], one_hot[4:5])[0])
+    before = explorer.pictures()
+    explorer.label = 7
+    changed = (explorer.pictures() != before).any(-1)
+    assert changed.tolist() == [True, False]  # only the decoder that is given the label follows it
 
 
 def test_a_comparison_of_nothing_is_refused(placements):
@@ -245,28 +218,36 @@ def mixture_model(prior="mixture"):
 
 
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
-def test_choosing_a_component_shows_its_mean_and_the_button_draws_from_it(x, prior):
+def test_components_come_by_their_share_with_mean_and_sd(x, prior):
     model = mixture_model(prior)
     explorer = ComponentExplorer(model, x, shape=(28, 28), n_sliders=3)
-    share = model.prior.component_probs(model.encode(x)[0]).mean(0)
-    assert explorer.by_share == share.argsort(descending=True).tolist()
-    picture = explorer.image.value
-    explorer.component.value = 2
-    p_mu, p_logvar = model.prior.components()
-    torch.testing.assert_close(explorer.z, p_mu[explorer.by_share[2]])
-    assert explorer.image.value != picture
-    assert f"number {explorer.by_share[2]}, " in explorer.about.value
-    assert explorer.sliders[0].value == pytest.approx(min(3, max(-3, explorer._units(explorer.z)[0])), abs=0.05)
-    explorer.draw_one.click()
-    away = (explorer.z - p_mu[explorer.by_share[2]]) / torch.exp(0.5 * p_logvar[explorer.by_share[2]])
-    assert 0 < away.abs().max() < 6  # a standard normal draw
-    explorer.reset.click()
-    torch.testing.assert_close(explorer.z, model.encode(x)[0][0])
+    components = explorer.spec["components"]
+    with torch.no_grad():
+        share = model.prior.component_probs(model.encode(x)[0]).mean(0)
+        p_mu, p_logvar = model.prior.components()
+    assert components["number"] == share.argsort(descending=True).tolist()
+    assert components["share"] == pytest.approx(share[components["number"]].tolist())
+    np.testing.assert_allclose(explorer._array(components["mean"]), p_mu.detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(explorer._array(components["sd"]), torch.exp(0.5 * p_logvar.detach()).numpy(), rtol=1e-6)
 
 
 def test_components_need_a_mixture(x):
     with pytest.raises(ValueError, match="prior is StandardNormal, no mixture"):
         ComponentExplorer(build(4), x, shape=(28, 28))
+
+
+def test_an_error_while_drawing_is_shown_and_raised():
+    def render(values):
+        if values[0] > 0:
+            raise ValueError("no picture here")
+        return torch.zeros(4, 4).numpy()
+
+    panel = SliderPanel(render, names=["z"])
+    with pytest.raises(ValueError, match="no picture here"):
+        panel.sliders[0].value = 1.0
+    assert "no picture here" in panel.message.value
+    panel.sliders[0].value = -1.0
+    assert panel.message.value == ""
 
 
 # ---- known factors

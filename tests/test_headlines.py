@@ -36,6 +36,8 @@ def measured(notebook):
             texts.append(cell.source)
             for output in cell.outputs:
                 data = output.get("data", {})
+                if 'class="vae-live"' in data.get("text/html", ""):
+                    continue  # weights
                 texts += [
                     output.get("text", ""),
                     *(str(data.get(f"text/{kind}", "")) for kind in ("plain", "html", "markdown")),

@@ -191,19 +191,42 @@ def test_training_refuses_what_it_does_not_know():
 
 
 def test_the_explorer_that_fits_is_opened():
-    from vae_helpers import explorer
-
     x, y = pictures(6), [0, 1, 2, 0, 1, 2]
     labels = {"labels": np.arange(40) % 3}
     cases = {
-        explorer.LatentPad: trained("m1", z_dim=2, h_dims=(4,)),
-        explorer.LatentExplorer: trained("m1", z_dim=3, h_dims=(4,)),
-        explorer.ComponentExplorer: trained("m1", z_dim=3, h_dims=(4,), prior="mixture", n_components=3),
-        explorer.LabelExplorer: trained("conditional", z_dim=3, thorough=False, **labels),
+        "pad": trained("m1", z_dim=2, h_dims=(4,)),
+        "latents": trained("m1", z_dim=3, h_dims=(4,)),
+        "components": trained("m1", z_dim=3, h_dims=(4,), prior="mixture", n_components=3),
+        "labels": trained("conditional", z_dim=3, thorough=False, **labels),
     }
     for kind, model in cases.items():
-        assert type(vh.explore(model, x, y)) is kind
+        assert vh.explore(model, x, y).spec["kind"] == kind
     clusters = trained("gmvae", z_dim=3, h_dims=(4,), n_components=2)
-    assert type(vh.explore(clusters, x)) is explorer.LatentExplorer
+    assert vh.explore(clusters, x).spec["kind"] == "latents"
     with pytest.raises(ValueError, match="give y"):
-        vh.explore(cases[explorer.LabelExplorer], x)
+        vh.explore(cases["labels"], x)
+
+
+def test_a_page_of_a_trained_model_is_a_file_of_its_own(tmp_path):
+    run = trained("m1", z_dim=2, h_dims=(4,))
+    path = vh.save_page(run, tmp_path / "new" / "page.html", pictures(6), title="<b>mine</b>")
+    text = path.read_text()
+    assert "&lt;b&gt;mine&lt;/b&gt;" in text
+    assert "<b>mine" not in text
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("gaussians/vae", {}, "trained on something else"),
+        ("judge/mnist", {}, "a Classifier draws no pictures"),
+        ("m1/z2_autoencoder", {}, "without its weights"),
+        ("m1/z20", {"n_sliders": 0}, "n_sliders must be at least 1, got 0"),
+    ],
+)
+def test_what_has_no_page_is_one_sentence(tmp_path, name, options, words):
+    with pytest.raises(ValueError, match=words):
+        vh.save_page(vh.load(name), tmp_path / "page.html", **options)
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,8 @@ from statistics import median
 import nbformat
 import pytest
 
+from vae_helpers.page import refreshed
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -67,6 +69,13 @@ class TestPage:
                 assert output.get("name") != "stderr"
                 assert WIDGET_VIEW not in output.get("data", {})
 
+    def test_stored_explorers_run_the_code_of_today(self, path):
+        for cell in code_cells(path):
+            for html in (output.get("data", {}).get("text/html", "") for output in cell.outputs):
+                if 'class="vae-live"' in html:
+                    assert refreshed(html) == html, "run: python scripts/build_notebooks.py --refresh"
+                    assert "image/png" in cell.outputs[0].data, "the still picture comes first"
+
     def test_names_no_folder_of_the_machine_it_ran_on(self, path):
         text = path.read_text()
         assert not any(f"{folder}/" in text for folder in ("/home", "/root", "/work", "/Users", "/tmp"))
@@ -74,7 +83,7 @@ class TestPage:
     def test_hides_the_input_of_cells_that_only_check_or_write_a_paragraph(self, path):
         for cell in code_cells(path):
             hidden = "hide-input" in cell.metadata.get("tags", []), cell.metadata.get("jupyter") is not None
-            assert hidden == (is_plumbing(cell.source),) * 2, "run: python scripts/build_notebooks.py --hide"
+            assert hidden == (is_plumbing(cell.source),) * 2, "run: python scripts/build_notebooks.py --refresh"
 
     def test_has_short_code_cells(self, path):
         lines = [len(cell.source.splitlines()) for cell in code_cells(path)]

@@ -2,8 +2,8 @@
 
 ``import vae_helpers as vh`` gives what most people need, by name, and imports torch at the first use:
 `load` a trained model (released, or your own run folder); `encode`, `decode`, `sample`, `traverse`, `explore` it;
-`load_images` and `train` for your own pictures; `register_prior`, `register_likelihood`, `register_objective`
-for your own parts (docs/extend.md).
+`save_page` writes its explorer for any browser; `load_images` and `train` are for your own pictures; `register_prior`,
+`register_likelihood`, `register_objective` for your own parts (docs/extend.md).
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ from typing import Any
 __version__ = "0.2.0"
 
 _HOME = {
-    **dict.fromkeys(("load", "train", "encode", "decode", "sample", "traverse", "explore"), "library"),
+    **dict.fromkeys(("load", "train", "encode", "decode", "sample", "traverse", "explore", "save_page"), "library"),
     **dict.fromkeys(("Images", "load_images"), "data"),
     **dict.fromkeys(("Budget", "fit", "setup"), "training"),
     "released_names": "experiments",

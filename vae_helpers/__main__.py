@@ -1,4 +1,4 @@
-"""The command line: ``python -m vae_helpers {list,train,sweep,measure,show,release,data,doctor}``."""
+"""The command line: ``python -m vae_helpers {list,train,sweep,measure,show,page,release,data,doctor}``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from vae_helpers.commands import data, doctor, list_studies, measure, print_metrics, print_studies, release, show
+from vae_helpers.commands import (
+    data,
+    doctor,
+    list_studies,
+    measure,
+    page,
+    print_metrics,
+    print_studies,
+    release,
+    show,
+)
 from vae_helpers.data import DataError
 from vae_helpers.training import Budget, CheckpointError, NonFiniteLossError, TensorBoard, setup
 
@@ -148,6 +158,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep,
     "measure": measure,
     "show": show,
+    "page": page,
     "release": release,
     "data": data,
     "doctor": doctor,

@@ -81,6 +81,33 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> None:
     print_metrics(metrics)
 
 
+def page(
+    name: Annotated[str, tyro.conf.Positional],
+    out: Path,
+    data: str = "",
+    n_sliders: int | None = None,
+) -> None:
+    """Write the sliders of a model as one HTML file that works from a disk, with no kernel and no network.
+
+    Args:
+        name: a released name such as m1/z20, or a run folder.
+        out: the HTML file.
+        data: name or path of the images to start from; by default those of the model's study.
+        n_sliders: at most this many sliders.
+    """
+    from vae_helpers import library
+    from vae_helpers.data import load_images
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--out is the HTML file to write, such as page.html, got {out}")
+    trained = library.load(name)
+    config = trained.config
+    images = load_images(data, size=config.shape[-2:], channels=1 if len(config.shape) == 2 else None) if data else None
+    options = {} if n_sliders is None else {"n_sliders": n_sliders}
+    path = library.save_page(trained, out, images, title=str(name), **options)
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; open it in any browser")
+
+
 def print_metrics(metrics: dict[str, dict[str, Any]]) -> None:
     """A table of metrics: mean, and sd with n where there is more than one run."""
     for key, value in metrics.items():

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_helpers.data import Images, images_of_arrays, to_grey
+from vae_helpers import page
+from vae_helpers.data import FactorImages, Images, images_of_arrays, to_grey
 from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
 from vae_helpers.experiments import Released, Run, load_any, study_of
 from vae_helpers.models import ADGM, GMVAE, M2, Autoencoder, Classifier, ConditionalVAE
-from vae_helpers.priors import Mixture
 from vae_helpers.training import Budget
 
 if TYPE_CHECKING:
-    from vae_helpers.explorer import Panel
+    from vae_helpers.explorer import Explorer
 
 Trained = Released | Run
 Labels = int | Sequence[int] | Tensor | np.ndarray
@@ -194,38 +194,61 @@ def traverse(
     return decode(trained, codes.view(len(rows), len(values), -1), label)
 
 
-def explore(trained: Trained, images: Any, y: Labels | None = None, **options: Any) -> Panel:
-    """The slider panel that fits a model, for a notebook cell: needs JupyterLab and ipywidgets.
+def explore(trained: Trained, images: Any, y: Labels | None = None, **options: Any) -> Explorer:
+    """The explorer that fits a model, for a notebook cell: needs JupyterLab and anywidget.
 
     Args:
         trained: of `load` or `train`. images: `data.Images`, whose test images are shown, or images as for `encode`.
-        y: their labels. options: of the panel, such as ``n_sliders`` (see `vae_helpers.explorer`).
+        y: their labels. options: such as ``n_sliders`` (see `vae_helpers.explorer`).
 
     Returns:
         labels and style for a conditional model, components for a mixture prior, a plane for two latents, else a slider
         for each latent.
     """
-    from vae_helpers import explorer
+    from vae_helpers.explorer import Explorer
 
+    return Explorer(_spec(trained, images, y, **options))
+
+
+def save_page(
+    trained: Trained, path: str | Path, images: Any = None, y: Labels | None = None, *, title: str = "", **options: Any
+) -> Path:
+    """The explorer that fits a model as one HTML file: it works from a disk, with no kernel and no network.
+
+    Args:
+        trained: of `load` or `train`. path: of the file. images: as for `explore`; None for those of its study.
+        y: their labels. title: of the page; "" for the model's name. options: as for `explore`.
+
+    Returns:
+        the file's path.
+
+    Raises:
+        ValueError: for a model that a page cannot run; the message names the part.
+    """
+    if images is None:
+        images = trained.config.load()
+    name = title or getattr(trained, "name", "") or "a trained model"
+    return page.write_page(_spec(trained, images, y, title=str(name), **options), path, title=str(name))
+
+
+def _spec(trained: Trained, images: Any, y: Labels | None, **options: Any) -> page.Spec:
+    """What an explorer of a model on these images shows."""
+    if trained.model is None:
+        raise ValueError("this result was released without its weights: nothing to show")
     model: Any = trained.model.cpu()
-    if isinstance(images, Images):
-        options = {"classes": images.classes or None, **options} if _takes_labels(model) else options
+    shape = getattr(trained.config, "shape", None)
+    if isinstance(images, FactorImages):
+        shape = images.shape[1:] if images.shape[0] == 1 else images.shape
+        images = images.pixels(images.grid.sample(200, generator=torch.Generator().manual_seed(0)))
+    elif isinstance(images, Images):
+        options = {"classes": images.classes or None, **options}
         y = images.y_test[:1000] if y is None and len(images.y_test) else y
         images = images.x_test[:1000]
-    x, shape = _pixels(trained, images), trained.config.shape
+    if shape is None:
+        raise ValueError("an explorer shows images; this model was trained on something else")
+    x = _pixels(trained, images)
     labels = None if y is None else _labels(y, len(x))
-    if isinstance(model, GMVAE):
-        found: Any = model.given(model.one_hot(model.classify(x).argmax(-1)))
-        return explorer.LatentExplorer(found, x, shape=shape, **options)
-    if _takes_labels(model):
-        if labels is None:
-            raise ValueError("this model draws a code with a label: give y, one label per image")
-        return explorer.LabelExplorer(model, x, labels, shape=shape, **options)
-    if isinstance(getattr(model, "prior", None), Mixture):
-        return explorer.ComponentExplorer(model, x, shape=shape, **options)
-    if model.z_dim == 2:
-        return explorer.LatentPad(model, x, labels, shape=shape, **options)
-    return explorer.LatentExplorer(model, x, shape=shape, **options)
+    return page.spec_for(model, x, labels, shape=shape, **options)
 
 
 def _takes_labels(model: Any) -> bool:

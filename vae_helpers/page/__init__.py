@@ -1,0 +1,27 @@
+"""A model's decoder and its controls as one HTML file that needs no kernel and no network."""
+
+from vae_helpers.page.arrays import Arrays
+from vae_helpers.page.choice import spec_for
+from vae_helpers.page.decoding import NotInAPage, half_is_enough, page_decoder
+from vae_helpers.page.html import fragment, front_end, page_html, refreshed, style, write_page
+from vae_helpers.page.specs import Spec, comparison_spec, component_spec, label_spec, latent_spec, pad_spec
+
+__all__ = [
+    "Arrays",
+    "NotInAPage",
+    "Spec",
+    "comparison_spec",
+    "component_spec",
+    "fragment",
+    "front_end",
+    "half_is_enough",
+    "label_spec",
+    "latent_spec",
+    "pad_spec",
+    "page_decoder",
+    "page_html",
+    "refreshed",
+    "spec_for",
+    "style",
+    "write_page",
+]
