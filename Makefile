@@ -5,7 +5,7 @@ PORT ?= 8888
 BIN := $(VENV)/bin
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup lab test lint notebooks images bench test-browser clean
+.PHONY: help setup lab test lint notebooks images bench site test-browser clean
 
 help:            ## list these targets
 	@grep -E '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -39,7 +39,10 @@ images: setup    ## make the pictures, RESULTS.md and the README's speeds from r
 bench: setup     ## speed, in ratios, on this machine
 	$(BIN)/python -m benchmarks.run
 
-test-browser: setup  ## drive a slider in JupyterLab with Chromium
+site: setup      ## all notebooks as pages with live explorers, in site/; open site/index.html
+	$(BIN)/python scripts/build_site.py
+
+test-browser: setup  ## drive the explorers with Chromium, in JupyterLab and as pages
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[lab,test,browser]'
 	$(BIN)/python -m pytest -p no:nbval -o addopts= tests/browser
 

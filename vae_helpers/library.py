@@ -207,7 +207,7 @@ def explore(trained: Trained, images: Any, y: Labels | None = None, **options: A
     """
     from vae_helpers.explorer import Explorer
 
-    return Explorer(_spec(trained, images, y, **options))
+    return Explorer(page_spec(trained, images, y, **options))
 
 
 def save_page(
@@ -228,10 +228,10 @@ def save_page(
     if images is None:
         images = trained.config.load()
     name = title or getattr(trained, "name", "") or "a trained model"
-    return page.write_page(_spec(trained, images, y, title=str(name), **options), path, title=str(name))
+    return page.write_page(page_spec(trained, images, y, title=str(name), **options), path, title=str(name))
 
 
-def _spec(trained: Trained, images: Any, y: Labels | None, **options: Any) -> page.Spec:
+def page_spec(trained: Trained, images: Any, y: Labels | None = None, **options: Any) -> page.Spec:
     """What an explorer of a model on these images shows."""
     if trained.model is None:
         raise ValueError("this result was released without its weights: nothing to show")

@@ -60,7 +60,7 @@ def parts_that_run(name: str) -> str:
     return (
         f'<style>{style()}</style>\n<script type="module">{front_end()}\n'
         f"const [root, fields, data] = {start};\n"
-        "mount(root, JSON.parse(fields.textContent), data.textContent);\n</script>\n"
+        "mount(root, fields.textContent, data.textContent);\n</script>\n"
     )
 
 

@@ -82,6 +82,15 @@ class Explorer {
 
   range(name, detail, { min, max, step, oninput }) {
     const input = h("input", { type: "range", min, max, step, oninput, "aria-label": detail ? `${name}, ${detail}` : name });
+    input.addEventListener("keydown", event => {  // by ourselves: a notebook takes the arrow keys from a slider
+      const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -Infinity,
+        End: Infinity }[event.key];
+      if (!steps || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      input.value = Math.max(min, Math.min(max, +input.value + steps * step));
+      oninput();
+    });
     const output = h("output", { className: "vae-value" });
     const text = h("span", { className: "vae-name" }, name, h("small", {}, detail ? ` ${detail}` : ""));
     return { row: h("label", { className: "vae-row" }, text, input, output), input, output };
@@ -377,11 +386,12 @@ class Pad extends Explorer {
   }
 }
 
-/** Show an explorer in an element, or one sentence that says why it cannot be shown. */
+/** Show an explorer in an element (fields as JSON, data as base64 are taken too), or say why it cannot be shown. */
 export function mount(root, spec, bytes, host = {}) {
   try {
+    const fields = typeof spec === "string" ? JSON.parse(spec) : spec;
     const data = typeof bytes === "string" ? fromBase64(bytes) : bytes;
-    return new (spec.kind === "pad" ? Pad : Explorer)(root, spec, data, host);
+    return new (fields.kind === "pad" ? Pad : Explorer)(root, fields, data, host);
   } catch (error) {
     root.replaceChildren(h("p", { className: "vae-error", role: "alert" }, `This explorer cannot be shown: ${error.message}.`));
     return null;
