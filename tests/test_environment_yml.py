@@ -19,7 +19,9 @@ def requirements(lines):
 
 
 def conda_requirements():
-    names = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
+    entries = ENVIRONMENT["dependencies"]
+    names = [entry for entry in entries if isinstance(entry, str)]
+    names += [line for entry in entries if isinstance(entry, dict) for line in entry["pip"] if line != "-e ."]
     found = requirements(names)
     return {CONDA_TO_PYPI.get(name, name): specifier for name, specifier in found.items()}
 
@@ -40,7 +42,7 @@ def test_conda_lists_nothing_else():
 
 def test_conda_uses_one_channel_and_installs_the_package_itself():
     assert ENVIRONMENT["channels"] == ["conda-forge", "nodefaults"]
-    assert ENVIRONMENT["dependencies"][-1] == {"pip": ["-e ."]}
+    assert ENVIRONMENT["dependencies"][-1]["pip"][-1] == "-e ."
 
 
 @pytest.mark.parametrize("name", sorted(pyproject_requirements(PROJECT["optional-dependencies"])))
