@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -68,15 +69,6 @@ def _curve(ax: plt.Axes) -> None:
     ax.set(title="two Gaussians through one latent", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
 
 
-def walk() -> None:
-    """A GIF: a closed walk through the code of the 2-latent model."""
-    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-    radius = 1.3 + 0.5 * np.sin(3 * angle)
-    z = torch.tensor(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1), dtype=torch.float32)
-    pictures = load_released("m1/z2").model.decode_mean(z)
-    save_gif([tile(picture[None], (28, 28), n_columns=1) for picture in pictures], IMAGES / "walk.gif", fps=15, scale=6)
-
-
 def analogies() -> None:
     """The style of ten digits, each written under every label by the released M2."""
     digits = load_mnist(download=False)
@@ -102,18 +94,6 @@ def faces() -> None:
     ax = plot_traversals(moved, images.shape, row_labels=labels, values=nonsyn_pictures.TRAVERSAL.tolist())
     ax.figure.savefig(IMAGES / "faces.png")
     plt.close(ax.figure)
-
-
-def components_walk() -> None:
-    """A GIF: a closed walk from mean to mean of the components that hold the most test digits."""
-    model = load_released("m1/gmvae_k500").model
-    x = m1.fixed_pixels(load_mnist(download=False).x_test, "dynamic")
-    share = model.prior.component_probs(model.encode(x)[0]).mean(0)
-    stops = model.prior.components()[0][share.topk(20).indices]
-    part = torch.linspace(0, 1, 9)[:-1, None]
-    z = torch.cat([torch.lerp(a, b, part) for a, b in zip(stops, stops.roll(-1, 0), strict=True)])
-    frames = [tile(picture[None], (28, 28), n_columns=1) for picture in model.decode_mean(z)]
-    save_gif(frames, IMAGES / "components_walk.gif", fps=12, scale=6)
 
 
 def samples_along_training() -> None:
@@ -146,7 +126,7 @@ def warm_start_along_training() -> None:
 
     def look(model: VAE) -> dict[str, float]:
         pictures = tile(model.decode_mean(codes.flatten(0, 1)), images.shape[1:], n_columns=9, between=0.85)
-        frames.append(_with_step(pictures, steps[len(frames)]))
+        frames.append(_with_step(pictures, steps[len(frames)], [images.grid.names[f] for f in images.grid.varying]))
         return {}
 
     batches = FactorBatches(images, batch_size=64, seed=0)
@@ -172,13 +152,19 @@ def non_synergistic_along_training() -> None:
     for k, model in enumerate(models):
         rows = nonsyn_pictures.traversals(model, x, latents=latents).flatten(0, 1)
         pictures = np.kron(tile(rows, images.shape[1:], n_columns=9, between=0.85), np.ones((2, 2)))
-        frames.append(_with_step(pictures, every * k))
+        names = ["image", "reconstruction", *(f"z{j + 1}" for j in latents)]
+        frames.append(_with_step(pictures, every * k, names))
     save_gif(frames, IMAGES / "non_synergistic.gif", fps=4)
 
 
-def _with_step(pictures: np.ndarray, step: int) -> Image.Image:
-    frame = Image.fromarray(np.uint8(255 * np.pad(pictures, ((24, 0), (0, 0)), constant_values=1.0)))
-    ImageDraw.Draw(frame).text((6, 6), f"step {step}", fill=0, font_size=14)
+def _with_step(pictures: np.ndarray, step: int, rows: Sequence[str]) -> Image.Image:
+    """A frame with the step above and the name of each row at its left."""
+    above, left = 24, 8 + 8 * max(map(len, rows))
+    frame = Image.fromarray(np.uint8(255 * np.pad(pictures, ((above, 0), (left, 0)), constant_values=1.0)))
+    draw, height = ImageDraw.Draw(frame), pictures.shape[0] / len(rows)
+    draw.text((left, 4), f"step {step}", fill=0, font_size=14)
+    for i, name in enumerate(rows):
+        draw.text((4, above + height * (i + 0.5)), name, fill=0, font_size=13, anchor="lm")
     return frame
 
 
@@ -187,10 +173,8 @@ if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     with torch.inference_mode():
         overview()
-        walk()
         analogies()
         faces()
-        components_walk()
     samples_along_training()
     warm_start_along_training()
     non_synergistic_along_training()

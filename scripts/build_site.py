@@ -13,6 +13,7 @@ import argparse
 import base64
 import hashlib
 import html
+import io
 import json
 import math
 import os
@@ -31,6 +32,7 @@ from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbconvert.preprocessors import ExecutePreprocessor
+from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 import vae_helpers as vh
@@ -140,8 +142,20 @@ def rendered(text: str, folder: Path) -> str:
     return MarkdownWithMath(renderer=Renderer(escape=False, embed_images=True, path=str(folder))).render(text)
 
 
+def smaller(found: re.Match[str]) -> str:
+    """A picture in a page as lossless WebP, where that is smaller."""
+    data = base64.b64decode(found[2])
+    picture, buffer = Image.open(io.BytesIO(data)), io.BytesIO()
+    moving = getattr(picture, "n_frames", 1) > 1
+    picture.save(buffer, "WEBP", lossless=True, quality=60, method=4, save_all=moving)
+    if len(buffer.getvalue()) >= len(data):
+        return found[0]
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
 def page(title: str, body: str, links: str) -> str:
     """A complete page; nothing in it is fetched."""
+    body = re.sub(r"data:image/(png|gif);base64,([A-Za-z0-9+/=]+)", smaller, body)
     colours = HtmlFormatter(style="default").get_style_defs(".highlight")
     dark = HtmlFormatter(style="monokai").get_style_defs(".highlight")
     return (
@@ -208,13 +222,16 @@ def bring_to_life(notebook: nbformat.NotebookNode, folder: Path) -> list[str]:
     return left
 
 
+def lacks_explorers(notebook: nbformat.NotebookNode) -> bool:
+    """True if a still picture stands alone where an explorer was too large to keep."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return any(STILL in output.get("data", {}).get("text/html", "") and not is_live(output) for output in outputs)
+
+
 def notebook_page(path: Path, links: str, *, stored: bool) -> str:
     """A notebook as a page."""
     notebook = nbformat.read(path, as_version=4)
-    lacks = any(
-        STILL in output.get("data", {}).get("text/html", "") for c in notebook.cells for output in c.get("outputs", [])
-    )
-    if lacks and not stored:
+    if lacks_explorers(notebook) and not stored:
         left = bring_to_life(notebook, path.parent)
         print(f"{path.name}: explorers made anew" + (f", except in {', '.join(left)}" if left else ""), flush=True)
     exporter = Exporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
@@ -225,11 +242,11 @@ def notebook_page(path: Path, links: str, *, stored: bool) -> str:
 
 
 def to_download(path: Path) -> nbformat.NotebookNode:
-    """The notebook as it is stored, without explorers' pages: it makes them anew when it runs."""
+    """The notebook without its outputs: it makes them anew when it runs."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not is_live(output)]
+            cell.outputs, cell.execution_count = [], None
     return notebook
 
 

@@ -259,29 +259,20 @@ def factor_models(code, names=("a", "b")):
 
 
 @pytest.mark.parametrize("code", ["line", "circle"])
-def test_factor_sliders_show_the_true_picture_beside_the_decoders(code):
+def test_factor_sliders_start_in_the_middle_of_the_grid(code):
     models, images = factor_models(code), sprites.images_of("rendered")
     explorer = FactorExplorer(models, images, sprites.CODES[code])
-    assert [slider.description for slider in explorer.sliders] == ["shape", "scale", "orientation", "x", "y"]
-    values = [0.9, -0.9, 0.3, 0.5, -0.02]
-    explorer.move_to(values)
-    nearest = explorer.nearest([slider.value for slider in explorer.sliders])
-    assert nearest.tolist() == [[0, 2, 0, 26, 24, 15]]
-    with torch.inference_mode():
-        pictures = explorer._picture(values)
-    z = sprites.CODES[code].at(torch.tensor([values]))
-    with torch.inference_mode():
-        true = images.pixels(nearest)
-        expected = [true, *(model.decode_mean(z) for model in models.values())]
-        again = [model.decode_mean(model.encode(true)[0]) for model in models.values()]
-    for row, column, x in [*((0, c, x) for c, x in enumerate(expected)), *((1, c + 1, x) for c, x in enumerate(again))]:
-        found = pictures[67 * row : 67 * row + 64, 67 * column : 67 * column + 64]
-        torch.testing.assert_close(torch.as_tensor(found), 1 - x.view(64, 64), rtol=0, atol=1e-5)
-    before = explorer.image.value
-    explorer.sliders[3].value = -0.9
-    assert explorer.image.value != before
-    explorer.reset.click()
-    assert explorer.nearest([slider.value for slider in explorer.sliders]).tolist() == [[0, 1, 3, 20, 16, 16]]
+    factors = explorer.spec["factors"]
+    assert [slider["name"] for slider in explorer.spec["sliders"]] == ["shape", "scale", "orientation", "x", "y"]
+    assert factors["circular"] == [False, False, code == "circle", False, False]
+    middle = images.grid.scaled(torch.tensor([[0, 1, 3, 20, 16, 16]]))[0, 1:]
+    assert factors["start"] == pytest.approx(middle.tolist())
+    expected = sprites.CODES[code].at(middle[None])
+    for z, picture, model in zip(explorer.codes(), explorer.pictures(), models.values(), strict=True):
+        torch.testing.assert_close(z, expected[0])
+        with torch.inference_mode():
+            torch.testing.assert_close(picture, model.decode_mean(expected)[0])
+    assert explorer.still.startswith(PNG)
 
 
 def test_factor_sliders_need_models_of_the_code():

@@ -23,7 +23,7 @@ ALLOWED = {
         "plotting",
     },
     "plotting": set(),
-    "page": {"plotting", "models", "evaluation", "priors", "nets", "likelihoods", "training"},
+    "page": {"plotting", "models", "evaluation", "priors", "nets", "likelihoods", "data", "training"},
     "explorer": {"page", "plotting", "models", "data"},
     "doctor": {"data", "training"},
     "library": {"experiments", "explorer", "page", "data", "evaluation", "models", "training"},

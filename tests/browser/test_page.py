@@ -11,7 +11,8 @@ from chromium import PIXELS, changes, wait_until
 
 import vae_helpers as vh
 from vae_helpers.data import load_mnist, load_portraits, to_grey
-from vae_helpers.page import comparison_spec, write_page
+from vae_helpers.experiments import sprites
+from vae_helpers.page import comparison_spec, factor_spec, write_page
 
 RESULTS = Path(__file__).resolve().parents[2] / "test-results"
 KINDS = {
@@ -21,6 +22,7 @@ KINDS = {
     "components": "m1/gmvae_k500",
     "comparison": "",
     "faces": "nonsyn/faces_vae",
+    "factors": "supervised/line",
 }
 # milliseconds from an input event to the next frame after its picture, and without the wait for that frame
 SPEED = """async move => {
@@ -60,6 +62,9 @@ def pages(tmp_path_factory):
         if kind == "comparison":
             models = {part: vh.load(f"conditional/{part}").model for part in ("both", "encoder")}
             write_page(comparison_spec(models, x, y, shape=(28, 28)), path, title=kind)
+        elif kind == "factors":
+            models = {"supervised": vh.load(name).model}
+            write_page(factor_spec(models, sprites.images_of("rendered"), sprites.CODES["line"]), path, title=kind)
         else:
             vh.save_page(vh.load(name), path, portraits if kind == "faces" else digits, title=kind)
     return folder
@@ -101,7 +106,7 @@ def first_latent(page):
     return page.locator(".vae-row input[aria-label^=z], .vae-row input[aria-label^=latent]").first
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "pad"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("pad", "factors")])
 def test_keys_and_mouse_move_a_latent(opened, kind):
     page = opened(kind)
     handle, picture = first_latent(page), edited(page)
@@ -132,6 +137,26 @@ def test_another_example_random_and_reset(opened, kind):
     changes(picture, page.get_by_role("button", name="Random").click)
     page.get_by_role("button", name="Reset").click()
     wait_until(lambda: picture.evaluate(PIXELS) == there, 5)
+
+
+def test_factors_turn_move_and_reshape_truth_and_model(opened):
+    page = opened("factors")
+    rows = page.locator(".vae-strip")
+    assert rows.count() == 2
+    truth, model, again = (
+        rows.nth(0).locator("canvas").nth(0),
+        rows.nth(0).locator("canvas").nth(1),
+        rows.nth(1).locator("canvas"),
+    )
+    for name in ("shape", "scale", "orientation", "x", "y"):
+        before = again.evaluate(PIXELS), truth.evaluate(PIXELS)
+        changes(model, lambda name=name: slider(page, name).press("PageUp"))
+        wait_until(lambda before=before: again.evaluate(PIXELS) != before[0] and truth.evaluate(PIXELS) != before[1], 5)
+    start = model.evaluate(PIXELS)
+    changes(model, page.get_by_role("button", name="Random").click)
+    page.get_by_role("button", name="Reset").click()
+    assert start is not None
+    assert slider(page, "x").input_value() == "0.05"
 
 
 def test_the_pad_follows_mouse_and_keys_and_stays_inside(opened):

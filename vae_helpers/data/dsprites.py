@@ -123,6 +123,12 @@ def _sections(device: torch.device) -> tuple[Tensor, Tensor]:
     return top, bottom
 
 
+def outlines() -> tuple[Tensor, Tensor]:
+    """By shape and distance from its middle axis, the top and the bottom of a shape, (3 * TABLE,) float32 each, y down;
+    top above bottom beyond it. With `render`'s formula they say which pixels are lit."""
+    return _sections(torch.device("cpu"))
+
+
 def _bezier(points: np.ndarray) -> np.ndarray:
     """A cubic piece as 257 points; (4, 2) -> (257, 2)."""
     t = np.linspace(0, 1, 257)[:, None]

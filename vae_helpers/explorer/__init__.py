@@ -4,11 +4,11 @@ from vae_helpers.explorer.explorers import (
     ComparisonExplorer,
     ComponentExplorer,
     Explorer,
+    FactorExplorer,
     LabelExplorer,
     LatentExplorer,
     LatentPad,
 )
-from vae_helpers.explorer.factors import FactorExplorer
 from vae_helpers.explorer.live import LiveView
 from vae_helpers.explorer.panel import Panel, SliderPanel
 

@@ -13,11 +13,13 @@ import torch
 import traitlets
 from torch import Tensor
 
+from vae_helpers.data import FactorCode, FactorImages
 from vae_helpers.models import VAE, Autoencoder, ConditionalVAE
 from vae_helpers.page import (
     Spec,
     comparison_spec,
     component_spec,
+    factor_spec,
     fragment,
     front_end,
     label_spec,
@@ -261,3 +263,22 @@ class ComparisonExplorer(Explorer):
             models, x, y, shape=shape, classes=classes, n_sliders=n_sliders, limit=limit, scale=scale
         )
         super().__init__(spec)
+
+
+class FactorExplorer(Explorer):
+    """Sliders named after the factors; the true picture beside what decoders make of the same code.
+
+    A slider runs over the scaled values of its factor, -0.9 to 0.9 on the grid. The true picture (of dSprites) is that
+    of the nearest values on the grid, as `data.dsprites.render` draws it; a decoder also takes what lies between and a
+    little beyond. Below, each model encodes the true picture and decodes the mean.
+
+    Args:
+        models: name -> a `VAE` in evaluation mode whose latents are those of ``code``. images: the data set.
+        code: from factors to latents. scale: enlargement.
+
+    Raises:
+        ValueError: for no models, a model of another width, or images and a code of different factors.
+    """
+
+    def __init__(self, models: Mapping[str, VAE], images: FactorImages, code: FactorCode, *, scale: int = 3) -> None:
+        super().__init__(factor_spec(models, images, code, scale=scale))

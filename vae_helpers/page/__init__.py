@@ -2,9 +2,9 @@
 
 from vae_helpers.page.arrays import Arrays
 from vae_helpers.page.choice import spec_for
-from vae_helpers.page.decoding import NotInAPage, half_is_enough, page_decoder
+from vae_helpers.page.decoding import NotInAPage, half_is_enough, page_decoder, page_encoder
 from vae_helpers.page.html import fragment, front_end, page_html, refreshed, style, write_page
-from vae_helpers.page.specs import Spec, comparison_spec, component_spec, label_spec, latent_spec, pad_spec
+from vae_helpers.page.specs import Spec, comparison_spec, component_spec, factor_spec, label_spec, latent_spec, pad_spec
 
 __all__ = [
     "Arrays",
@@ -12,6 +12,7 @@ __all__ = [
     "Spec",
     "comparison_spec",
     "component_spec",
+    "factor_spec",
     "fragment",
     "front_end",
     "half_is_enough",
@@ -19,6 +20,7 @@ __all__ = [
     "latent_spec",
     "pad_spec",
     "page_decoder",
+    "page_encoder",
     "page_html",
     "refreshed",
     "spec_for",

@@ -23,8 +23,10 @@ from vae_helpers.models.conditional import GivenLabel
 from vae_helpers.nets import (
     MLP,
     ConvDecoder,
+    ConvEncoder,
     CropDecoder,
     FiLM,
+    FixedVariance,
     JointMLP,
     LabelEmbedding,
     NoLabel,
@@ -83,6 +85,22 @@ def page_decoder(model: Any, arrays: Arrays, *, prefix: str = "", half: bool = T
         "size": size,
         "layers": layers + _mean(model.likelihood, size),
     }
+
+
+def page_encoder(model: Any, arrays: Arrays, x_dim: int, *, prefix: str = "", half: bool = True) -> dict[str, Any]:
+    """The mean of q(z | x) as layers, in the form of `page_decoder`: ``z_dim`` numbers in (D), ``size`` out (Z).
+
+    Args:
+        model: a `VAE` or `Autoencoder`. arrays, prefix, half: as `page_decoder`. x_dim: D.
+
+    Raises:
+        NotInAPage: for a layer or a model that the page does not know.
+    """
+    if type(model) not in (VAE, Autoencoder):
+        raise NotInAPage(f"the encoder of the model {type(model).__name__}")
+    layers = _Writer(arrays, prefix, "float16" if half else "float32").net(model.encoder)
+    layers.append({"op": "first", "size": model.z_dim})
+    return {"z_dim": x_dim, "n_classes": 0, "size": model.z_dim, "layers": layers}
 
 
 def half_is_enough(model: Any, z: Tensor, *label: Tensor) -> bool:
@@ -146,6 +164,12 @@ class _Writer:
             return [*self.net(net.stem), *self.convolutions(net.deconv, net.grid[1:])[0]]
         if isinstance(net, CropDecoder) and kind is CropDecoder:
             return self.cropped(net)
+        if isinstance(net, FixedVariance) and kind is FixedVariance:
+            return self.net(net.net)  # the means
+        if isinstance(net, ConvEncoder) and kind is ConvEncoder:
+            shape = net.conv.image_shape
+            features, _ = self.convolutions(net.conv.layers, shape[1:])
+            return [*features, self.dense(net.hidden_layer), {"op": "relu"}, self.dense(net.head)]
         if isinstance(net, nn.LeakyReLU):
             return [{"op": "leaky_relu", "slope": net.negative_slope}]
         if kind is nn.Identity:
@@ -169,39 +193,44 @@ class _Writer:
         raise NotInAPage(f"the layer {type(join).__name__}")
 
     def convolutions(self, net: nn.Sequential, size: tuple[int, ...]) -> tuple[list[Layer], tuple[int, int, int]]:
-        """Layers of transposed convolutions on images of a size (H, W), and (C, H, W) of what comes out."""
+        """Layers of convolutions on images of a size (H, W), and (C, H, W) of what comes out."""
         layers: list[Layer] = []
         (height, width), n_out = size, 0
         for part in net:
-            if not isinstance(part, nn.ConvTranspose2d) or type(part) not in (nn.ConvTranspose2d, DoublingConv2d):
+            known = type(part) in (nn.Conv2d, nn.ConvTranspose2d, DoublingConv2d)
+            if not isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)) or not known:
                 layers += self.net(part)
                 continue
-            if part.groups != 1 or set(part.dilation) != {1}:
-                raise NotInAPage("a transposed convolution with groups or dilation")
-            sides = [
+            if part.groups != 1 or set(part.dilation) != {1} or isinstance(part.padding, str):
+                raise NotInAPage("a convolution with groups, dilation or padding by a word")
+            kernel, stride, padding, more = (
                 [int(v) for v in values]
                 for values in (part.kernel_size, part.stride, part.padding, part.output_padding)
-            ]
-            kernel, stride, padding, more = sides
+            )
             n_out = part.out_channels
-            layers.append(
-                {
-                    "op": "conv_transpose",
-                    "n_in": part.in_channels,
-                    "n_out": n_out,
-                    "height": height,
-                    "width": width,
-                    "kernel": kernel,
-                    "stride": stride,
-                    "padding": padding,
-                    "output_padding": more,
-                    "weight": self.weights(part.weight),
-                    "bias": self.weights(torch.zeros(n_out) if part.bias is None else part.bias),
-                }
-            )
-            height, width = (
-                (side - 1) * stride[i] - 2 * padding[i] + kernel[i] + more[i] for i, side in enumerate((height, width))
-            )
+            layer = {
+                "op": "conv" if isinstance(part, nn.Conv2d) else "conv_transpose",
+                "n_in": part.in_channels,
+                "n_out": n_out,
+                "height": height,
+                "width": width,
+                "kernel": kernel,
+                "stride": stride,
+                "padding": padding,
+                "output_padding": more,
+                "weight": self.weights(part.weight),
+                "bias": self.weights(torch.zeros(n_out) if part.bias is None else part.bias),
+            }
+            layers.append(layer)
+            if isinstance(part, nn.Conv2d):
+                height, width = (
+                    (side + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i, side in enumerate((height, width))
+                )
+            else:
+                height, width = (
+                    (side - 1) * stride[i] - 2 * padding[i] + kernel[i] + more[i]
+                    for i, side in enumerate((height, width))
+                )
         return layers, (n_out, height, width)
 
     def cropped(self, net: CropDecoder) -> list[Layer]:

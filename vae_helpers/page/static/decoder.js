@@ -179,6 +179,30 @@ function convTranspose(layer, get) {
   };
 }
 
+/** A convolution; rows and columns beyond the image are 0. */
+function conv({ n_in, n_out, height, width, kernel: [kh, kw], stride: [sh, sw], padding: [ph, pw], weight, bias }, get) {
+  const k = get(weight, n_in * n_out * kh * kw), b = get(bias, n_out);
+  const rows = Math.floor((height + 2 * ph - kh) / sh) + 1, columns = Math.floor((width + 2 * pw - kw) / sw) + 1;
+  const tall = height + 2 * ph, wide = width + 2 * pw, padded = new Float32Array(n_in * tall * wide);
+  const y = new Float32Array(n_out * rows * columns);
+  return x => {
+    expect(x, n_in * height * width);
+    for (let i = 0; i < n_in; i++)
+      for (let r = 0; r < height; r++)
+        padded.set(x.subarray((i * height + r) * width, (i * height + r + 1) * width), (i * tall + r + ph) * wide + pw);
+    for (let o = 0, to = 0; o < n_out; o++)
+      for (let r = 0; r < rows; r++)
+        for (let q = 0; q < columns; q++, to++) {
+          let sum = b[o], at = o * n_in * kh * kw;
+          for (let i = 0; i < n_in; i++)
+            for (let u = 0, from = (i * tall + r * sh) * wide + q * sw; u < kh; u++, from += wide)
+              for (let v = 0; v < kw; v++) sum += k[at++] * padded[from + v];
+          y[to] = sum;
+        }
+    return y;
+  };
+}
+
 /** The first rows and columns of each channel. */
 function crop({ channels, height, width, rows, columns }) {
   const y = new Float32Array(channels * rows * columns);
@@ -194,7 +218,7 @@ function crop({ channels, height, width, rows, columns }) {
 }
 
 const LAYERS = {
-  dense, conv_transpose: convTranspose, crop,
+  dense, conv, conv_transpose: convTranspose, crop,
   first: ({ size }) => x => x.subarray(0, size),
   add_label: ({ table, size }, get) => {
     const rows = get(table, null, size);
@@ -226,10 +250,10 @@ function expect(x, size) {
   if (x.length !== size) throw new Error(`a layer takes ${size} values and gets ${x.length}: the file is damaged`);
 }
 
-/** p(x | z) or p(x | y, z) of one model: codes in, pixels out. */
+/** p(x | z) or p(x | y, z) of one model: codes in, pixels out. An encoder is one too: pixels in, means out. */
 export class Decoder {
   constructor({ z_dim, n_classes, size, layers }, arrays) {
-    Object.assign(this, { z_dim, n_classes, size });
+    Object.assign(this, { z_dim, n_classes, size });  // numbers in, labels, numbers out
     const get = (name, length, multiple = 1) => {
       const array = Object.hasOwn(arrays, name) ? arrays[name] : null;
       if (!array) throw new Error(`the weights ${name} are missing`);

@@ -386,12 +386,116 @@ class Pad extends Explorer {
   }
 }
 
+const SCALED_MAX = 0.9, FRAME = 64, TABLE = 4096, REACH = 12.9, TURN = 39;  // of the data set dSprites
+
+/** A slider per known factor; the true picture beside what each model makes of the same code. */
+class Factors extends Explorer {
+  build(controls, pictures) {
+    const { spec } = this, { encoders, top } = spec.factors;
+    this.encoders = encoders.map(encoder => encoder && new Decoder(encoder, this.arrays));
+    this.sliders = spec.sliders.map(({ name, detail }, j) => this.slider(name, detail, j));
+    controls.append(...this.sliders.map(slider => slider.row));
+    const above = h("div", { className: "vae-strip" }), below = h("div", { className: "vae-strip" });
+    if (top) {
+      this.truth = this.figure("true picture", spec.scale);
+      above.append(this.truth.element);
+    }
+    this.views = spec.models.map(({ name }, i) => {
+      const figure = this.figure(name, spec.scale), again = top && this.encoders[i] && this.figure(name, spec.scale);
+      above.append(figure.element);
+      if (again) below.append(again.element);
+      return { edited: figure.canvas, again: again?.canvas, figures: [figure] };
+    });
+    pictures.append(h("div", { className: "vae-view" }, above, ...(below.children.length
+      ? [h("small", {}, "below: each model's reconstruction of the true picture"), below] : [])));
+  }
+
+  startFrom(_, publish = true) {
+    this.values = [...this.spec.factors.start];
+    this.show(publish);
+  }
+
+  random() {
+    const { sizes, varying } = this.spec.factors;
+    this.values = varying.map(f => SCALED_MAX * (2 * Math.floor(Math.random() * sizes[f]) / (sizes[f] - 1) - 1));
+    this.show();
+  }
+
+  move(j, value) {
+    this.values[j] = value;
+    this.show();
+  }
+
+  /** The code of the values: a factor as one latent, a circular one as two. */
+  code() {
+    const angle = value => Math.PI * (value / SCALED_MAX + 1), { circular } = this.spec.factors;
+    return Float32Array.from(this.values.flatMap((value, j) => circular[j]
+      ? [SCALED_MAX * Math.cos(angle(value)), SCALED_MAX * Math.sin(angle(value))] : [value]));
+  }
+
+  /** The values of a code, as they come from outside. */
+  apply({ z }) {
+    let at = 0;
+    this.values = this.spec.factors.circular.map(circular => {
+      if (!circular) return z[at++];
+      const turn = Math.atan2(z[at + 1], z[at]) / Math.PI;
+      at += 2;
+      return SCALED_MAX * ((turn + 2) % 2 - 1);
+    });
+    this.show(false);
+  }
+
+  /** Of every factor, the value on the grid that is nearest. */
+  nearest() {
+    const { sizes, varying } = this.spec.factors, classes = sizes.map(() => 0);
+    varying.forEach((f, j) => {
+      const last = sizes[f] - 1, found = Math.round((this.values[j] / SCALED_MAX + 1) / 2 * last);
+      classes[f] = Math.max(0, Math.min(last, found));
+    });
+    return classes;
+  }
+
+  show(publish = true) {
+    this.sliders.forEach(({ input, output }, j) => {
+      input.value = this.values[j];
+      output.textContent = signed(this.values[j]);
+    });
+    const code = this.code();
+    this.state.z = this.spec.models.map(() => code);
+    this.draw();
+    if (this.truth) {
+      const classes = this.nearest(), pixels = sprite(classes, this.array(this.spec.factors.top), this.array(this.spec.factors.bottom));
+      paint(this.truth.canvas, pixels, this.spec.shape);
+      cancelAnimationFrame(this.later);
+      if (String(classes) !== this.shown) this.later = requestAnimationFrame(() => {  // these may come a frame later
+        this.shown = String(classes);
+        this.views.forEach(({ again }, i) => again && this.decodeTo(again, i, this.encoders[i].decode(pixels), null));
+      });
+    }
+    if (publish) this.publish();
+  }
+}
+
+/** A frame of dSprites from its classes (colour, shape, scale, orientation, x, y): a pixel is lit if its centre lies in the shape. */
+export function sprite([, shape, scale, orientation, x, y], top, bottom) {
+  const size = 0.5 + 0.1 * scale, angle = -2 * Math.PI / TURN * (orientation % TURN);
+  const cosine = Math.cos(angle) / size, sine = Math.sin(angle) / size, pixels = new Float32Array(FRAME * FRAME);
+  for (let row = 0, at = 0; row < FRAME; row++)
+    for (let column = 0; column < FRAME; column++, at++) {
+      const dx = column + 0.5 - 16 - 32 / 31 * x, dy = row + 0.5 - 16 - 32 / 31 * y;
+      const entry = Math.min(TABLE - 1, Math.floor(Math.abs(cosine * dx + sine * dy) * TABLE / REACH)) + TABLE * shape;
+      const v = cosine * dy - sine * dx;
+      pixels[at] = v > top[entry] && v < bottom[entry] ? 1 : 0;
+    }
+  return pixels;
+}
+
 /** Show an explorer in an element (fields as JSON, data as base64 are taken too), or say why it cannot be shown. */
 export function mount(root, spec, bytes, host = {}) {
   try {
     const fields = typeof spec === "string" ? JSON.parse(spec) : spec;
     const data = typeof bytes === "string" ? fromBase64(bytes) : bytes;
-    return new (fields.kind === "pad" ? Pad : Explorer)(root, fields, data, host);
+    return new ({ pad: Pad, factors: Factors }[fields.kind] ?? Explorer)(root, fields, data, host);
   } catch (error) {
     root.replaceChildren(h("p", { className: "vae-error", role: "alert" }, `This explorer cannot be shown: ${error.message}.`));
     return null;
