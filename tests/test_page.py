@@ -193,8 +193,8 @@ def test_encoders_find_the_same_means(in_javascript):
     cases = [encoded(model.eval(), torch.rand(3, 300)) for model in models]
     for found, (_, z) in zip(in_javascript([content for content, _ in cases]), cases, strict=True):
         check(found, z, most=1e-5)
+    models[2].encoder = Doubled(300, [4], 6)
     with pytest.raises(NotInAPage, match="the layer Doubled"):
-        models[2].encoder = Doubled(300, [4], 6)
         page_encoder(models[2], Arrays(), 300)
 
 

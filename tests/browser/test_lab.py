@@ -212,22 +212,15 @@ def test_a_component_and_a_draw_from_it(browser, lab):
 
 
 def test_the_factor_sliders_turn_move_and_reshape_the_picture(browser, lab):
-    selectors = [".noUi-handle", ".latent-picture"]
-    with run_through(browser, lab, "07_warm_start.ipynb", until=selectors, screenshot="factors.png") as page:
-        picture = page.locator(".latent-picture")
-        picture.scroll_into_view_if_needed()
-        page.wait_for_timeout(2000)
+    with run_through(browser, lab, "07_warm_start.ipynb", until=[".vae-explorer"], screenshot="factors.png") as page:
+        box = page.locator(".vae-explorer").first
+        box.scroll_into_view_if_needed()
+        truth, first = (box.locator(".vae-strip").first.locator("canvas").nth(i) for i in (0, 1))
         for factor in ("shape", "scale", "orientation", "x", "y"):
-            assert page.locator(".widget-label", has_text=factor).first.is_visible()
-
-        def press_handle(handle):
-            page.locator(".noUi-handle").nth(handle).focus()
-            for _ in range(15):
-                page.keyboard.press("ArrowRight")
-
-        for handle in range(5):
-            changes(picture, lambda handle=handle: press_handle(handle))
-        changes(picture, page.get_by_role("button", name="Reset").click)
+            slider = box.get_by_role("slider", name=factor, exact=True)
+            changes(first, lambda slider=slider: press(slider, 3))
+        changes(truth, lambda: press(box.get_by_role("slider", name="x", exact=True), 10))
+        changes(first, box.get_by_role("button", name="Reset").click)
 
 
 @pytest.mark.parametrize(
