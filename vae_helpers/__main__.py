@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -165,9 +167,46 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+ENDING = ("SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1")  # what clusters and terminals send before they kill
+
+
+def _end_as_by_hand() -> list[int]:
+    """Let the signals of a cluster end a command as Ctrl-C does; the list holds the one that came.
+
+    Only the first one counts: they often come twice, to a process and to its group.
+    """
+    came: list[int] = []
+
+    def end(signum: int, frame: Any) -> None:
+        if came:
+            return
+        came.append(signum)
+        by_hand = signal.getsignal(signal.SIGINT)
+        (by_hand if callable(by_hand) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    for name in ENDING:
+        number = getattr(signal, name, None)  # Windows knows SIGTERM only
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, end)
+    return came
+
+
 def main() -> None:
-    """Run the command line; an expected failure is one sentence and exit code 1."""
-    arguments = sys.argv[1:]
+    """Run the command line; an expected failure is one sentence and exit code 1, a signal 128 and its number."""
+    came = _end_as_by_hand() if threading.current_thread() is threading.main_thread() else []
+    try:
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(128 + came[0] if came else 130) from None
+    except SystemExit as ended:
+        if ended.code == 130 and came:
+            raise SystemExit(128 + came[0]) from None
+        raise
+
+
+def _run(arguments: list[str]) -> None:
+    """One command."""
     try:
         if arguments[:1] == ["train"] and arguments[1:2] and not arguments[1].startswith("-"):
             train(arguments[1], arguments[2:])

@@ -41,6 +41,48 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep a folder for this process while it works in it.
+
+    The claim is a lock on the file ``.in-use`` in the folder. It belongs to the process: it ends with it, even if it is
+    killed. A file system without locks is used without one.
+
+    Args:
+        folder: it is made if it is not there.
+
+    Raises:
+        ValueError: if another process, or another run of this one, works in the folder.
+    """
+    with contextlib.suppress(OSError):  # who cannot write here will say so when a file is written
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".in-use"
+    file = None
+    try:
+        file = path.open("r+b" if path.exists() else "w+b")
+        held = _try(file)
+    except OSError:
+        held = True  # no locks here, or no folder
+    if file is not None and not held:
+        owner = file.read(20).decode(errors="replace").strip()
+        file.close()
+        by = f"process {owner}" if owner.isdigit() else "another process"
+        raise ValueError(f"{folder} is in use by {by}; wait until it has ended, or choose another run folder")
+    try:
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.seek(0)
+                file.truncate()
+                file.write(str(os.getpid()).encode())
+                file.flush()
+        yield
+    finally:
+        if file is not None:
+            with contextlib.suppress(OSError):  # the file stays: removing it could take another's claim away
+                file.truncate(0)
+            file.close()
+
+
+@contextlib.contextmanager
 def temporary(path: Path) -> Iterator[Path]:
     """A name beside ``path`` that no other process uses; whatever is there at the end is removed.
 

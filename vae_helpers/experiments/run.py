@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -20,6 +21,7 @@ from torch import nn
 
 import vae_helpers
 from vae_helpers.data import Data, Stream
+from vae_helpers.data.writing import claimed
 from vae_helpers.experiments.folders import (
     checkpoint_file,
     load_weights,
@@ -196,9 +198,26 @@ class Job(Generic[C, D]):
             trained, or else before it was measured.
 
         Raises:
-            ValueError: for a negative ``eval_every``, or a setting and a metric of one name.
+            ValueError: for a negative ``eval_every``, a setting and a metric of one name, or a folder in which another
+                process works.
             CheckpointError: if the folder's checkpoint is of other data or settings, or cannot be used.
         """
+        folder = self.given.get("folder")
+        with claimed(Path(folder)) if folder is not None else contextlib.nullcontext():
+            return self._train(model, batches, update, measure, evaluate, eval_at, pixels, before)
+
+    def _train(
+        self,
+        model: nn.Module,
+        batches: Stream,
+        update: Update,
+        measure: Callable[[Any], dict[str, float]],
+        evaluate: Callable[[Any], dict[str, float]] | None,
+        eval_at: Collection[int],
+        pixels: str,
+        before: dict[str, float] | None,
+    ) -> Run:
+        """`train`, with the folder claimed."""
         words = "; ".join(filter(None, (self.data.source, pixels)))
         hardware = describe_device(batches.device)
         before = before or {}

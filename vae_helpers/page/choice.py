@@ -14,6 +14,7 @@ from vae_helpers.plotting import ImageShape
 from vae_helpers.priors import Mixture
 
 
+@torch.no_grad()
 def spec_for(
     model: Any,
     x: Tensor,
@@ -33,8 +34,7 @@ def spec_for(
         ValueError: for a model that draws no pictures, or a conditional one without labels; or as the spec chosen.
     """
     if isinstance(model, GMVAE):
-        with torch.inference_mode():
-            model = model.given(model.one_hot(model.classify(x).argmax(-1)))
+        model = model.given(model.one_hot(model.classify(x).argmax(-1)))
     elif isinstance(model, ConditionalVAE):
         if y is None:
             raise ValueError("this model draws a code with a label: give y, one label per image")
