@@ -101,9 +101,9 @@ def test_a_second_process_in_a_run_folder_is_refused_while_the_first_one_lives(t
 
 
 def test_a_claim_ends_with_its_block_and_holds_in_one_process(tmp_path):
-    with claimed(tmp_path / "new"), pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
-        with claimed(tmp_path / "new"):
-            pass
+    again = claimed(tmp_path / "new")
+    with claimed(tmp_path / "new"), pytest.raises(ValueError, match=f"in use by process {os.getpid()}"), again:
+        pass
     with claimed(tmp_path / "new"):
         pass
     assert (tmp_path / "new" / ".in-use").read_bytes() == b""
