@@ -86,7 +86,7 @@ BAD_PLANS = {
         r"line 14: .*'2.5' is no value of steps",
     ),
     "no values": (PLAN.replace("[0.5, 2.0]", "[]"), r"line 7: beta has no values"),
-    "wrong budget": (PLAN.replace('"smoke"', '"big"'), r"line 6: budget is smoke, quick or full, not 'big'"),
+    "wrong budget": (PLAN.replace('"smoke"', '"big"'), r"line 6: budget must be smoke, quick or full, not 'big'"),
     "wrong seeds": (PLAN.replace("[0, 7]", '"few"'), r"line 11: .*write 0..4"),
     "no seeds": (PLAN.replace("[0, 7]", "[]"), r"line 11: .*"),
     "seeds missing": (PLAN.replace("seeds = [0, 7]", ""), r"line 9: this sweep has no seeds"),
@@ -219,7 +219,8 @@ def test_runs_that_the_limit_left_are_named_as_such(scheduler, runs):
 
 def fake_run(folder, *, weights=1000, checkpoint=0, steps=5, of=5):
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"steps": steps, "config": {"steps": of}, "metrics": {}}))
+    made = {"study": "m1", "config": {"steps": of}, "seed": 0, "budget": "smoke", "data": "none", "seconds": 1.0}
+    (folder / "run.json").write_text(json.dumps({**made, "steps": steps, "metrics": {}}))
     generator = np.random.default_rng(0)
     (folder / "weights.safetensors").write_bytes(generator.bytes(weights))
     if checkpoint:

@@ -228,11 +228,11 @@ def test_the_train_command_says_how_to_measure_what_it_saved(tmp_path, run_comma
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda folder: shutil.rmtree(folder), "holds no run that can be measured"),
-        (lambda folder: (folder / "run.json").write_text("{"), "holds no run that can be measured"),
-        (lambda folder: (folder / "run.json").write_text("[1]"), "holds no run that can be measured"),
+        (lambda folder: shutil.rmtree(folder), "no folder of a finished run"),
+        (lambda folder: (folder / "run.json").write_text("{"), "is not the record of a run"),
+        (lambda folder: (folder / "run.json").write_text("[1]"), "is not the record of a run"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "has no weights to measure"),
-        (lambda folder: (folder / "weights.safetensors").write_bytes(b"x" * 50), "cannot be used"),
+        (lambda folder: (folder / "weights.safetensors").write_bytes(b"x" * 50), "cannot be read"),
         (lambda folder: stopped_at(folder, 2), "was stopped at step 2 of 6; .* --resume"),
     ],
     ids=["no folder", "cut record", "no record", "no weights", "damaged weights", "stopped"],
@@ -258,7 +258,7 @@ def test_weights_of_another_model_are_not_measured(tmp_path):
     train("gaussians", tmp_path / "run")
     train("gaussians", tmp_path / "other", h_dims=(9,))
     shutil.copy(tmp_path / "other" / "weights.safetensors", tmp_path / "run" / "weights.safetensors")
-    with pytest.raises(ValueError, match="cannot be used"):
+    with pytest.raises(ValueError, match="of another model"):
         measure_run(tmp_path / "run")
 
 

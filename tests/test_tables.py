@@ -101,7 +101,9 @@ def test_curves_are_released_with_their_settings(folder):
         run = folder / f"run{i}"
         run.mkdir()
         evals = [{"step": 50.0, "test_kl": 9.0 - i}, {"step": 100.0, "test_kl": 1.0 + i}]
-        (run / "run.json").write_text(json.dumps({"history": {"evals": evals}}))
+        record = {"study": "conditional", "config": {}, "seed": i, "budget": "smoke", "data": "toy", "seconds": 1.0}
+        rest = {"steps": 100, "metrics": {}, "history": {"rows": [], "evals": evals}}
+        (run / "run.json").write_text(json.dumps(record | rest))
         table.loc[i, "folder"] = str(run)
     release_table("conditional/toy", written(folder, table), curves=True)
     assert released_tables() == ["conditional/toy"]

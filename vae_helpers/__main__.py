@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from vae_helpers.commands import (
@@ -208,6 +209,7 @@ def main() -> None:
 def _run(arguments: list[str]) -> None:
     """One command."""
     try:
+        _check_paths(arguments)
         if arguments[:1] == ["train"] and arguments[1:2] and not arguments[1].startswith("-"):
             train(arguments[1], arguments[2:])
         elif arguments in (["train", "-h"], ["train", "--help"]):
@@ -225,6 +227,40 @@ def _run(arguments: list[str]) -> None:
     except (ValueError, KeyError, DataError, CheckpointError, NonFiniteLossError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
         raise SystemExit(f"error: {message}") from None
+    except OSError as error:
+        where = str(error.filename or error.filename2 or "a file")[:200]
+        raise SystemExit(
+            f"error: {where} cannot be used ({error.strerror or error}). Check the name, and who may read and write it."
+        ) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:200] if str(error) else "no more can be had"
+        raise SystemExit(
+            f"error: not enough memory ({reason}). Make the model or the batches smaller, or use a machine with more."
+        ) from None
+
+
+OF_MEMORY = (  # how torch says it
+    "DefaultCPUAllocator",
+    "Storage size calculation overflowed",
+    "could not create a primitive",
+)
+PATHS = ("--out", "--tensorboard", "--to", "--pack", "--plan")
+
+
+def _check_paths(arguments: list[str]) -> None:
+    """An empty path would be the working directory."""
+    for flag, value in zip(arguments, [*arguments[1:], "-"], strict=True):
+        if (flag in PATHS and not value) or flag in [f"{name}=" for name in PATHS]:
+            raise ValueError(f"{flag.rstrip('=')} is empty: name a file or a folder, or leave it out")
+
+
+def _of_memory(error: Exception) -> bool:
+    """If an error says that memory cannot be had, or that a size is beyond all memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in OF_MEMORY):
+        return True
+    return isinstance(error.__context__, MemoryError)  # torch's writer of files says something else then
 
 
 def _train_help() -> None:

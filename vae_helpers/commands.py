@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +17,21 @@ def list_studies() -> None:
     print_studies()
     print("Released results (python -m vae_helpers show NAME):")
     for name in released_names():
-        card = read_card(name)
+        try:
+            card = read_card(name)
+        except ValueError as error:
+            print(f"  {name:<26} {error}")
+            continue
         n_seeds = len(card["seeds"])
         seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
         print(f"  {name:<26} budget {card['budget']}, {seeds}, {card['steps']:,} steps")
     for name in released_tables():
-        print(f"  {name:<26} table of {(n := len(load_table(name)))} run{'s' * (n > 1)}")
+        try:
+            n = len(load_table(name))
+        except ValueError as error:
+            print(f"  {name:<26} {error}")
+            continue
+        print(f"  {name:<26} table of {n} run{'s' * (n > 1)}")
 
 
 def print_studies() -> None:
@@ -61,6 +69,7 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> None:
     Args:
         name: a run folder, or a released name such as m1/z20.
     """
+    from vae_helpers.experiments.records import read_record
     from vae_helpers.experiments.released import read_card
     from vae_helpers.experiments.tables import load_table, released_tables
 
@@ -70,7 +79,7 @@ def show(name: Annotated[str, tyro.conf.Positional]) -> None:
         print(*(line for line in table.attrs.values() if line), table.to_string(index=False), sep="\n")
         return
     if (folder / "run.json").exists():
-        card = json.loads((folder / "run.json").read_text())
+        card = read_record(folder)
         metrics = {key: {"mean": value} for key, value in card["metrics"].items()}
     else:
         card = read_card(name)

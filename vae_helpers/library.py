@@ -234,7 +234,8 @@ def save_page(
 def page_spec(trained: Trained, images: Any, y: Labels | None = None, **options: Any) -> page.Spec:
     """What an explorer of a model on these images shows."""
     if trained.model is None:
-        raise ValueError("this result was released without its weights: nothing to show")
+        name = getattr(trained, "name", "this model")
+        raise ValueError(f"{name} was released without its weights: nothing to show; choose another")
     model: Any = trained.model.cpu()
     shape = getattr(trained.config, "shape", None)
     if isinstance(images, FactorImages):

@@ -20,7 +20,7 @@ SPLIT_NAMES = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
 )
-WAY_OUT = "Images are (N, H, W), (N, H, W, 3) or (N, 3, H, W): uint8 from 0 to 255, floats from 0 to 1, or bool."
+WAY_OUT = "Save images as (N, H, W), (N, H, W, 3) or (N, 3, H, W): uint8 from 0 to 255, floats from 0 to 1, or bool."
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ def load_npy(path: Path) -> Stack:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy raises many kinds for damaged heads, TokenError and SyntaxError among them
         raise DataError(f"{path} cannot be read as .npy ({_short(error)}). Save it again with numpy.save.") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is an .npz archive by its content. Give it a name that ends in .npz.")
     return Stack(array, str(path))
 
 

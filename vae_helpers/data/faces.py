@@ -41,7 +41,7 @@ def load_frey(root: Path | None = None) -> Images:
     try:
         check_members(path, ["images"], at_most=MAX_BYTES)
         with np.load(path, allow_pickle=False) as arrays:
-            images = arrays["images"]
+            images = np.asarray(arrays["images"])  # a member without a head comes as bytes
     except Exception as error:  # numpy raises anything from KeyError to zipfile.BadZipFile here
         raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}). Replace or delete it.") from error
     if images.dtype != np.uint8 or images.shape[1:] != SHAPE:

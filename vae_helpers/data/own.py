@@ -117,7 +117,10 @@ def load_images(
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except (OSError, ValueError) as error:  # a name too long, or with a NUL
-        raise DataError(f"{str(data)[:80]!r} is no path of this system ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{str(data)[:300]!r} cannot be used ({reason}). Check its name, and who may read it."
+        ) from None
     if not exists:
         if word and not _looks_like_a_path(word):
             kinds = ", ".join([*IMAGE_SETS, "celeba", *NAMED])

@@ -45,7 +45,8 @@ def common_form(
         DataError: if a file is no picture, or the pictures differ in size and none is asked for.
     """
     with _pool() as each:
-        forms = Counter(each(form, paths))
+        of_file = list(each(form, paths))
+    forms = Counter(of_file)
     if size is None:
         sizes: Counter[tuple[int, int]] = Counter()
         for found, count in forms.items():
@@ -53,10 +54,11 @@ def common_form(
         if len(sizes) > 1:
             by_area = sorted(sizes, key=lambda pair: (pair[0] * pair[1], pair))
             (common, count), low, high = sizes.most_common(1)[0], by_area[0], by_area[-1]
+            other = next(p for p, found in zip(paths, of_file, strict=True) if (found.height, found.width) != common)
             raise DataError(
                 f"the {len(paths):,} pictures of {what} have {len(sizes)} sizes (height x width): the smallest is "
-                f"{_x(low)}, the largest {_x(high)}, the commonest {_x(common)} ({count:,} pictures); choose one for "
-                f"all with size=(height, width), on the command line --size {_x(common)}"
+                f"{_x(low)}, the largest {_x(high)}, the commonest {_x(common)} ({count:,} pictures; {other.name} is "
+                f"another). Choose one for all with size=(height, width), on the command line --size {_x(common)}"
             )
         size = next(iter(sizes))
     return size, channels or (1 if all(found.grey for found in forms) else 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # by a file system
 TRIES_PER_S = 10  # where a lock cannot be waited for
 
 
@@ -20,7 +22,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock of ``path`` while it is made; wait, and say so, while another process holds it.
 
     The lock belongs to the process: it ends with it, even if it is killed. What earlier processes left half written
-    beside ``path`` is removed. Look again whether ``path`` is there after the lock is held.
+    beside ``path``, under its name with any suffix, is removed. Look again whether ``path`` is there after the lock is
+    held.
 
     Args:
         path: what is to be made; its folder must exist. The lock is the file ``.NAME.lock`` beside it, removed
@@ -30,7 +33,7 @@ def locked(path: Path) -> Iterator[None]:
     file = _acquire(lock)
     try:
         if file is not None:
-            for left in path.parent.glob(f"{_escaped(f'.{path.name}.')}*.part"):
+            for left in path.parent.glob(f"{_escaped(f'.{path.stem}.')}*.part"):
                 _remove(left)
         yield
     finally:
@@ -116,8 +119,12 @@ def allocate(file: IO[bytes], n_bytes: int) -> None:
         OSError: if the disk has no room for them.
     """
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, n_bytes)
-        return
+        try:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
     free = shutil.disk_usage(Path(file.name).parent).free
     if free < n_bytes:
         raise OSError(28, f"No space left on device: {n_bytes:,} bytes are needed, {free:,} are free")
@@ -125,9 +132,13 @@ def allocate(file: IO[bytes], n_bytes: int) -> None:
 
 
 def sync(file: IO[bytes]) -> None:
-    """Have everything written so far on the disk."""
+    """Have everything written so far on the disk; a file system that cannot promise it is used all the same."""
     file.flush()
-    os.fsync(file.fileno())
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:  # of a full or broken disk
+            raise
 
 
 def _acquire(lock: Path) -> IO[bytes] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_helpers.experiments.folders import finished_record, run_folder
-from vae_helpers.experiments.grid import study_defaults
+from vae_helpers.experiments.grid import check_number, study_defaults
 from vae_helpers.training import Budget
 
 
@@ -51,6 +51,7 @@ def cells(study: str, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int]
             raise ValueError(f"{key!r} needs a list of values ({key}=a,b,c), got {values!r}")
     if not len(seeds):
         raise ValueError("a sweep needs at least one seed; write --seeds 0..4 or 0,2,5")
+    check_number([len(values) for values in grid.values()], len(seeds))
     found: dict[Path, Cell] = {}
     loaded: dict[tuple[Any, ...], Any] = {}
     for combination in itertools.product(*grid.values()):

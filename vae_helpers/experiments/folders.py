@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import nn
 
 from vae_helpers.data import Data
+from vae_helpers.experiments.records import fit_weights, read_record, read_weights
 from vae_helpers.experiments.settings import Settings
 from vae_helpers.training import Budget
 
@@ -61,12 +59,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         ValueError: if they cannot be read, or are of another model.
     """
     path = weights_file(folder)
-    try:
-        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"the weights {path} cannot be used ({str(error).splitlines()[0]}); delete them to train on or anew"
-        ) from None
+    fit_weights(model, read_weights(path), path)
 
 
 def finished_record(folder: Path, config: Settings, data: Data, seed: int, budget: Budget) -> dict[str, Any] | None:
@@ -86,18 +79,18 @@ def trained_record(
     its data source in words.
     """
     try:
-        record = json.loads((folder / "run.json").read_text())
-        made = record["study"], record["seed"], record["budget"]
-        saved = {**newer_than_records(config), **record["config"]}
-        whole = isinstance(record["metrics"], dict) and record["steps"] >= saved["steps"]
-        if weights:
-            whole = whole and bool(record["history"]["rows"]) and weights_file(folder).exists()
-        sha256 = record.get("data_sha256")
-        same_data = record["data"].startswith(data.source) if sha256 is None else sha256 == data.fingerprint
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = read_record(folder)
+    except ValueError:
         return None
+    made = record["study"], record["seed"], record["budget"]
+    saved = {**newer_than_records(config), **record["config"]}
     same = made == (config.STUDY, seed, str(budget)) and saved == plain(config)
-    return record if whole and same and same_data else None
+    whole = same and record["steps"] >= config.steps
+    if weights:
+        whole = whole and bool(record.get("history", {}).get("rows")) and weights_file(folder).exists()
+    sha256 = record.get("data_sha256")
+    same_data = record["data"].startswith(data.source) if sha256 is None else sha256 == data.fingerprint
+    return record if whole and same_data else None
 
 
 def newer_than_records(config: Settings) -> dict[str, Any]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import typing
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
+
+from vae_helpers.training.budget import check_seed
+
+MOST_RUNS = 10_000  # of a sweep: more is a slip of the hand
 
 
 def parse_grid(study: str, words: Sequence[str]) -> dict[str, list[Any]]:
@@ -16,14 +21,23 @@ def parse_grid(study: str, words: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         ValueError: for an unknown study or setting, a word without "=" or a value that the setting cannot take.
     """
-    grid: dict[str, list[Any]] = {}
+    words_of: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")
         key = key.strip().replace("-", "_")
-        if not equals or key in grid:
+        if not equals or key in words_of:
             raise ValueError(f"--grid {word!r}: write each setting once, as key=a,b,c")
-        grid[key] = [typed_value(study, key, value.strip()) for value in text.split(",") if value.strip()]
-    return grid
+        words_of[key] = [value.strip() for value in text.split(",") if value.strip()]
+    check_number([len(values) for values in words_of.values()])
+    return {key: [typed_value(study, key, value) for value in values] for key, values in words_of.items()}
+
+
+def check_number(n_values: Sequence[int], n_seeds: int = 1) -> None:
+    """Raise ValueError if so many values of each setting make more runs than a sweep may have."""
+    if (n := math.prod(n_values) * n_seeds) > MOST_RUNS:
+        raise ValueError(
+            f"the grid makes {n:,} runs, and a sweep has at most {MOST_RUNS:,}; give fewer values or seeds"
+        )
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -33,16 +47,19 @@ def parse_seeds(text: str) -> list[int]:
         ValueError: for anything else, or an empty range.
     """
     try:
-        if ".." in text:
-            first, last = (int(end) for end in text.split(".."))
-            seeds = list(range(first, last + 1))
-        else:
-            seeds = [int(word) for word in text.split(",")]
+        first, dots, last = text.partition("..")
+        numbers = range(int(first), int(last) + 1) if dots else [int(word) for word in text.split(",")]
     except ValueError:
-        raise ValueError(f"--seeds {text!r}: write 0..4 (both ends included) or 0,2,5") from None
+        raise ValueError(f"--seeds {text[:80]!r}: write 0..4 (both ends included) or 0,2,5") from None
+    if len(numbers) > MOST_RUNS:
+        raise ValueError(f"--seeds {text[:80]!r}: a sweep has at most {MOST_RUNS:,} runs; give fewer seeds")
+    seeds = list(numbers)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds {text!r} names no seeds, or one of them twice")
-    return seeds
+        raise ValueError(f"--seeds {text!r} names no seeds, or one of them twice; write 0..4 or 0,2,5")
+    try:
+        return [check_seed(seed) for seed in seeds]
+    except ValueError as error:
+        raise ValueError(f"--seeds {text[:80]!r}: {error}") from None
 
 
 def study_defaults(study: str, keys: Iterable[str]) -> Any:
@@ -81,4 +98,4 @@ def typed_value(study: str, key: str, text: str) -> Any:
             return getattr(tyro.cli(type(defaults), args=arguments, config=options), key)
     except SystemExit:
         expected = hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing.")
-        raise ValueError(f"--grid {key}={text}: {text!r} is no value of {key}, which is {expected}") from None
+        raise ValueError(f"--grid {key}={text}: {text!r} is no value of {key}, which must be {expected}") from None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from vae_helpers.experiments.folders import trained_record, weights_file
-from vae_helpers.experiments.registry import study_of
-from vae_helpers.experiments.released import config_of
+from vae_helpers.experiments.records import config_of, read_record, study_of_record
 from vae_helpers.experiments.run import Run
 from vae_helpers.training import Budget
 
@@ -30,12 +28,13 @@ def measure_run(folder: Path | str, *, data: str = "", images: Any = None, progr
         DataError: for data that cannot be had.
     """
     folder = Path(folder)
+    record = read_record(folder)
+    study, config = study_of_record(record, folder), config_of(record, folder / "run.json")
+    seed, steps = record["seed"], record["steps"]
     try:
-        record = json.loads((folder / "run.json").read_text())
-        study, config = study_of(record["study"]), config_of(record)
-        seed, budget, steps = int(record["seed"]), Budget(record["budget"]), int(record["steps"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder} holds no run that can be measured ({error}); train and sweep make them") from None
+        budget = Budget(record["budget"])
+    except ValueError as error:
+        raise ValueError(f"{folder / 'run.json'} holds no run that can be measured ({error})") from None
     if not weights_file(folder).exists():
         raise ValueError(f"{folder} has no weights to measure; train the run again")
     if steps < config.steps:

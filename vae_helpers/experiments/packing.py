@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vae_helpers.experiments.folders import checkpoint_file, weights_file
+from vae_helpers.experiments.records import config_of, read_record
 from vae_helpers.training.checkpoint import atomic_write
 
 LIMIT = 15_000_000  # bytes of an archive
@@ -72,8 +72,7 @@ def _in_order(folders: list[Path]) -> Iterator[Path]:
 
 def _open(folder: Path) -> bool:
     """If a run has steps left to train."""
-    try:
-        record = json.loads((folder / "run.json").read_text())
-    except OSError:
+    if not (folder / "run.json").exists():
         return True
-    return bool(record["steps"] < record["config"]["steps"])
+    record = read_record(folder)
+    return bool(record["steps"] < config_of(record, folder / "run.json").steps)

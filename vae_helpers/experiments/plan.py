@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_helpers.experiments.grid import parse_seeds, study_defaults, typed_value
+from vae_helpers.experiments.grid import check_number, parse_seeds, study_defaults, typed_value
 from vae_helpers.training import Budget
 
 KEYS = ("study", "grid", "seeds", "budget")
@@ -49,8 +49,9 @@ def read_plan(path: Path, *, budget: Budget | None = None) -> list[Planned]:
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"the plan {path} cannot be read: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"the plan {path} cannot be read ({reason}): it must be a TOML file") from None
     sweeps = content.pop("sweep", [])
     if content or not isinstance(sweeps, list) or not all(isinstance(sweep, dict) for sweep in sweeps):
         unknown = next(iter(content), "sweep")
@@ -69,7 +70,7 @@ def _planned(path: Path, text: str, number: int, sweep: dict[str, Any], budget: 
             raise wrong(key, f"a sweep has no {key!r}; it has {', '.join(KEYS)}")
     for key in ("study", "seeds"):
         if key not in sweep:
-            raise wrong("", f"this sweep has no {key}")
+            raise wrong("", f"this sweep has no {key}; give it one, as in the first lines of benchmarks/full.toml")
     study, grid, seeds = sweep["study"], sweep.get("grid", {}), sweep["seeds"]
     try:
         study_defaults(str(study), ())
@@ -77,23 +78,24 @@ def _planned(path: Path, text: str, number: int, sweep: dict[str, Any], budget: 
         raise wrong("study", error.args[0]) from None
     if not isinstance(grid, dict):
         raise wrong("grid", f"grid must be a table, {{ setting = value }}, got {grid!r}")
+    try:
+        found = parse_seeds(",".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds))
+        check_number([len(value) if isinstance(value, list) else 1 for value in grid.values()], len(found))
+    except ValueError as error:
+        raise wrong("seeds", error) from None
     values: dict[str, list[Any]] = {}
     for key, value in grid.items():
         words = value if isinstance(value, list) else [value]
         try:
             if not words:
-                raise ValueError(f"{key} has no values")
+                raise ValueError(f"{key} has no values; give it one or more")
             values[key] = [typed_value(study, key, str(word)) for word in words]
         except (ValueError, KeyError) as error:
             raise wrong(key, error.args[0]) from None
     try:
-        found = parse_seeds(",".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds))
-    except ValueError as error:
-        raise wrong("seeds", error) from None
-    try:
         chosen = Budget(sweep.get("budget") or budget or Budget.current())
     except ValueError:
-        raise wrong("budget", f"budget is smoke, quick or full, not {sweep['budget']!r}") from None
+        raise wrong("budget", f"budget must be smoke, quick or full, not {sweep['budget']!r}") from None
     return Planned(str(study), values, found, chosen, f"{path}, line {_line(text, number, '')}")
 
 

@@ -16,12 +16,18 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
 
 import vae_helpers
-from vae_helpers.experiments.folders import plain
+from vae_helpers.experiments.folders import plain, weights_file
+from vae_helpers.experiments.records import (
+    build_with,
+    config_of,
+    read_card_file,
+    read_record,
+    read_weights,
+    study_of_record,
+)
 from vae_helpers.experiments.registry import study_of
-from vae_helpers.experiments.settings import Settings
 from vae_helpers.training.checkpoint import atomic_write
 
 FOLDER = Path(__file__).resolve().parents[1] / "released"
@@ -112,13 +118,17 @@ def read_card(name: str) -> dict[str, Any]:
     """The card of one released result, without its weights.
 
     Raises:
-        KeyError: for an unknown name, listing the known ones.
+        KeyError: for an unknown name, listing the known ones. ValueError: for a damaged card.
     """
-    if name not in released_names():
-        raise KeyError(f"nothing is released under {name!r}; there are {', '.join(released_names())}")
-    path = released_file(name, ".json")
-    assert path is not None
-    return json.loads(path.read_text())
+    return read_card_file(_released_file(name, ".json"))
+
+
+def _released_file(name: str, suffix: str) -> Path:
+    """`released_file`, or a KeyError that lists what there is."""
+    path = released_file(name, suffix) if name in released_names(suffix) else None
+    if path is None:
+        raise KeyError(f"nothing is released under {name[:80]!r}; there are {', '.join(released_names(suffix))}")
+    return path
 
 
 def load_released(name: str, *, device: torch.device | str = "cpu") -> Released:
@@ -133,20 +143,24 @@ def load_released(name: str, *, device: torch.device | str = "cpu") -> Released:
     Raises:
         KeyError: for an unknown name. ValueError: if the weights are not the ones of the card.
     """
-    card = read_card(name)
+    file = _released_file(name, ".json")
+    card = read_card_file(file)
     if card["weights_sha256"] is None:
-        return Released(name, card, None, config_of(card))
+        return Released(name, card, None, config_of(card, file))
     path = released_file(name, ".safetensors")
     if path is None:
         raise ValueError(f"the weights of {name} are missing beside its card; check the repository out again")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}). Check who may read it.") from None
     found = hashlib.sha256(content).hexdigest()
     if found != card["weights_sha256"]:
         raise ValueError(
             f"{path.name} has sha256 {found[:16]}…, its card says {card['weights_sha256'][:16]}…: "
             "the weights are damaged or of another run; check the repository out again."
         )
-    return _with_model(name, card, content, device)
+    return _with_model(name, card, path, content, file, device)
 
 
 def load_run(folder: Path | str, *, device: torch.device | str = "cpu") -> Released:
@@ -162,13 +176,9 @@ def load_run(folder: Path | str, *, device: torch.device | str = "cpu") -> Relea
         ValueError: if it is no folder of a finished run with weights.
     """
     folder = Path(folder)
-    try:
-        card = json.loads((folder / "run.json").read_text())
-        content = (folder / "weights.safetensors").read_bytes()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} is no folder of a finished run with weights ({error}); see train --help") from None
+    card = read_record(folder)
     card["metrics"] = {key: spread([value]) for key, value in card["metrics"].items()}
-    return _with_model(str(folder), card, content, device)
+    return _with_model(str(folder), card, weights_file(folder), None, folder / "run.json", device)
 
 
 def load_any(name: Path | str, *, device: torch.device | str = "cpu") -> Released:
@@ -178,23 +188,13 @@ def load_any(name: Path | str, *, device: torch.device | str = "cpu") -> Release
     return load_released(str(name), device=device)
 
 
-def _with_model(name: str, card: dict[str, Any], content: bytes, device: torch.device | str) -> Released:
-    weights = {key: value.float() for key, value in safetensors.torch.load(content).items()}
-    config = config_of(card)
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be thrown away
-        model: nn.Module = study_of(card["study"]).build(config)
-    model.load_state_dict(weights)
+def _with_model(
+    name: str, card: dict[str, Any], path: Path, content: bytes | None, file: Path, device: torch.device | str
+) -> Released:
+    config = config_of(card, file)
+    weights = {key: value.float() for key, value in read_weights(path, content).items()}
+    model = build_with(weights, study_of_record(card, file), config, path)
     return Released(name, card, model.to(device).eval(), config)
-
-
-def config_of(card: dict[str, Any]) -> Settings:
-    """The settings of a card or a record; those that it does not have yet are the defaults."""
-    return config_from(study_of(card["study"]).config, card["config"])
-
-
-def config_from(config_class: type, values: dict[str, Any]) -> Any:
-    """A frozen config from JSON values (lists back to tuples)."""
-    return config_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 def release(
@@ -218,13 +218,12 @@ def release(
         raise ValueError(
             f"no finished run in {', '.join(missing) or 'no folder'}: each needs the run.json that train writes"
         )
-    runs = [json.loads((folder / "run.json").read_text()) | {"folder": folder} for folder in folders]
+    runs = [read_record(folder) | {"folder": folder} for folder in folders]
     runs.sort(key=lambda run: run["seed"])
+    _check_same(runs, ("study",))
     for run in runs:  # a record older than a setting was made with its default
-        run["config"] = {**plain(study_of(run["study"]).config()), **run["config"]}
-    for key in ("study", "config", "budget", "data", "data_sha256", "steps"):
-        if any(run.get(key) != runs[0].get(key) for run in runs):
-            raise ValueError(f"the runs differ in {key!r}; a card holds runs that differ in their seed only")
+        run["config"] = plain(config_of(run, run["folder"] / "run.json"))
+    _check_same(runs, ("config", "budget", "data", "data_sha256", "steps"))
     seeds = [run["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"a seed occurs twice: {seeds}")
@@ -232,8 +231,13 @@ def release(
         raise ValueError("a run has no metrics: it was interrupted; finish it with --resume")
     for run in runs:
         bad = [key for key, value in run["metrics"].items() if not math.isfinite(value)]
+        if not 0 <= run["seconds"] < math.inf:
+            bad.append("seconds")
         if bad:
-            raise ValueError(f"seed {run['seed']} has metrics that are not finite: {', '.join(bad)}")
+            raise ValueError(
+                f"{run['folder']}, seed {run['seed']}, has numbers that are not finite ({', '.join(bad)}); train the "
+                "run again, with a smaller learning rate"
+            )
     first = runs[0]
     seconds = [run["seconds"] for run in runs]
     card = {
@@ -248,12 +252,18 @@ def release(
     }
     path = target / f"{name}.json"
     if weights:
-        trained = safetensors.torch.load((first["folder"] / "weights.safetensors").read_bytes())
+        trained = read_weights(weights_file(first["folder"]))
         halves = safetensors.torch.save({key: value.half() for key, value in trained.items()})
         card |= {"weights_sha256": hashlib.sha256(halves).hexdigest(), "weights": f"seed {seeds[0]}, float16"}
         atomic_write(target / f"{name}.safetensors", lambda file: file.write(halves))
     atomic_write(path, lambda file: file.write((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
     return path
+
+
+def _check_same(runs: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+    for key in keys:
+        if any(run.get(key) != runs[0].get(key) for run in runs):
+            raise ValueError(f"the runs differ in {key!r}; a card holds runs that differ in their seed only")
 
 
 def command(study: str, values: dict[str, Any], budget: str) -> str:

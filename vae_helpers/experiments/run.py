@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import operator
 import platform
 import subprocess
 import time
@@ -32,7 +33,7 @@ from vae_helpers.experiments.folders import (
 )
 from vae_helpers.experiments.settings import Settings
 from vae_helpers.training import Budget, History, Update, Watch, fit, pick_device
-from vae_helpers.training.budget import describe_device
+from vae_helpers.training.budget import check_seed, describe_device
 from vae_helpers.training.checkpoint import atomic_write
 from vae_helpers.training.determinism import deterministic_algorithms, reserve_workspace
 
@@ -292,6 +293,10 @@ def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
         raise TypeError(
             f"a run takes {', '.join(Given.__annotations__)}, and seed always; got {', '.join(unknown or given)}"
         )
+    given = {**given, "seed": check_seed(given["seed"])}
+    for name in ("eval_every", "checkpoint_every"):
+        if name in given:
+            given[name] = _whole(name, given[name])
     budget = Budget(given.get("budget") or Budget.current())
     if config.deterministic:
         reserve_workspace()
@@ -303,6 +308,16 @@ def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
     if n := getattr(config, "validation", 0):
         found = found.validation(n)
     return Job(config, found, given, budget, pick_device(), fingerprint, trained)
+
+
+def _whole(name: str, value: Any) -> int:
+    """A count of steps as a plain number."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise ValueError(f"{name} must be a whole number, got {value!r}")
 
 
 def provenance(hardware: str) -> dict[str, Any]:

@@ -272,4 +272,6 @@ def _plain(name: str, hint: Any, value: Any) -> Any:
         return float(value)
     if type(value) is not (get_origin(hint) or hint):
         raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, got {value!r}")
+    if hint is int and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must be a whole number of 64 bits, got {value}")
     return value

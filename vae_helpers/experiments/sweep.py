@@ -22,8 +22,8 @@ from vae_helpers.experiments.folders import plain, runs_root
 from vae_helpers.experiments.multi_process import multi_process_service
 from vae_helpers.experiments.packing import pack_runs
 from vae_helpers.experiments.plan import read_plan
+from vae_helpers.experiments.records import config_from
 from vae_helpers.experiments.registry import study_of
-from vae_helpers.experiments.released import config_from
 from vae_helpers.training import Budget, History
 from vae_helpers.training.checkpoint import atomic_write, check_writable
 from vae_helpers.training.progress import Progress

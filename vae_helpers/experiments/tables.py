@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 from scipy.stats import ttest_rel
 
 from vae_helpers.experiments import released
+from vae_helpers.experiments.records import read_record
 from vae_helpers.training.checkpoint import atomic_write
 
 DROPPED = ("data_sha256", "folder", "error")  # of the machine that ran it
@@ -29,17 +29,43 @@ def load_table(name: str) -> pd.DataFrame:
     """One row a run, as `sweep.sweep` returns it; ``.attrs`` has the ``command`` that makes it again and a ``note``.
 
     Raises:
-        KeyError: for an unknown name, listing the known ones.
+        KeyError: for an unknown name, listing the known ones. ValueError: for a damaged file.
     """
     if name not in released_tables():
-        raise KeyError(f"no table is released under {name!r}; there are {', '.join(released_tables())}")
+        raise KeyError(f"no table is released under {name[:80]!r}; there are {', '.join(released_tables())}")
     path = released.released_file(name, ".csv")
     assert path is not None
-    text = path.read_text()
-    head = [line[2:] for line in text.splitlines() if line.startswith("# ")]
-    table = pd.read_csv(io.StringIO(text), comment="#")
-    table.attrs = {"command": head[0], "note": head[1] if len(head) > 1 else ""}
+    table, head = _read_table(path)
+    table.attrs = {"command": head[0] if head else "", "note": head[1] if len(head) > 1 else ""}
     return table
+
+
+def _read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The runs of a table's file, and its remarks.
+
+    Raises:
+        ValueError: if it is not there, or no table of a sweep, with what is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "\0" in text:
+            raise ValueError("it holds NUL bytes")
+        table = pd.read_csv(io.StringIO(text), comment="#")
+        columns = list(table.columns)
+        missing = [name for name in ("study", "seed", "budget", "status", "seconds") if name not in columns]
+        if missing or table.empty:
+            raise ValueError(f"it has no {', '.join(missing) or 'row'}")
+        numbers = ["seed", *columns[columns.index("status") + 1 : columns.index("seconds") + 1]]
+        if words := [name for name in numbers if not pd.api.types.is_numeric_dtype(table[name])]:
+            raise ValueError(f"{', '.join(words)} must be numbers")
+        if table[["study", "seed", "budget", "status"]].isna().any(axis=None):
+            raise ValueError("a row has no study, seed, budget or status")
+    except (OSError, ValueError, RecursionError) as error:  # of pandas: ParserError, EmptyDataError
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} is no table of a sweep ({reason}). Check it out again, or run the sweep again."
+        ) from None
+    return table, [line[2:] for line in text.splitlines() if line.startswith("# ")]
 
 
 def load_curves(name: str) -> pd.DataFrame:
@@ -52,7 +78,11 @@ def load_curves(name: str) -> pd.DataFrame:
     path = released.released_file(name, CURVES)
     if path is None:
         raise KeyError(f"the table {name!r} was released without its curves")
-    return pd.read_csv(path)
+    try:
+        curves = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} holds no curves ({error}). Check it out again.") from None
+    return curves
 
 
 def release_table(name: str, source: Path, *, note: str = "", curves: bool = False, to: Path | None = None) -> Path:
@@ -71,14 +101,14 @@ def release_table(name: str, source: Path, *, note: str = "", curves: bool = Fal
             and curves are wanted.
     """
     target = released.folder_to_write(to, name)
-    try:
-        table = pd.read_csv(source)
-        failed = table[table["status"] != "finished"]
-        command = sweep_command(table)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{source} is no table of a sweep ({type(error).__name__}: {error})") from None
+    table, _ = _read_table(source)
+    failed = table[table["status"] != "finished"]
     if len(failed):
         raise ValueError(f"{source}: {len(failed)} of {len(table)} runs did not finish; run the sweep again first")
+    try:
+        command = sweep_command(table)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}; run the whole sweep again") from None
     _check_one_source(table, source)
     with_folders = table
     table = table.drop(columns=[column for column in DROPPED if column in table])
@@ -112,10 +142,10 @@ def _curves(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for _, run in table.iterrows():
         try:
-            record = json.loads((Path(run["folder"]) / "run.json").read_text())
-        except OSError as error:
-            raise ValueError(f"no curves without the run folders: {error}; run the sweep again") from None
-        rows += [{**run[keys], **evaluation} for evaluation in record["history"]["evals"]]
+            record = read_record(Path(str(run["folder"])))
+        except ValueError as error:
+            raise ValueError(f"no curves without the records of the runs ({error}); run the sweep again") from None
+        rows += [{**run[keys], **evaluation} for evaluation in record.get("history", {}).get("evals", [])]
     return pd.DataFrame(rows).astype({"step": int})
 
 

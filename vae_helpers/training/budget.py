@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import platform
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -82,6 +83,21 @@ def describe_device(device: torch.device) -> str:
     return device.type
 
 
+def check_seed(seed: Any) -> int:
+    """A seed as a plain number; numpy's and torch's whole numbers are taken too.
+
+    Raises:
+        ValueError: for anything but a whole number from 0 to 2^63 - 1, which every generator takes.
+    """
+    try:
+        number = operator.index(seed)
+    except (TypeError, ValueError, RuntimeError):
+        number = -1
+    if isinstance(seed, bool) or not 0 <= number < 2**63:
+        raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {str(seed)[:80]}")
+    return number
+
+
 def setup(seed: int, *, verbose: bool = True) -> Setup:
     """Seed torch, choose device and budget, and print both with the versions and the data root.
 
@@ -93,10 +109,10 @@ def setup(seed: int, *, verbose: bool = True) -> Setup:
         a `Setup`.
 
     Raises:
-        ValueError: for an unknown ``VAE_BUDGET`` or an unusable ``VAE_DEVICE``.
+        ValueError: for an unknown ``VAE_BUDGET``, an unusable ``VAE_DEVICE``, or no seed.
     """
     budget, device = Budget.current(), pick_device()
-    torch.manual_seed(seed)
+    torch.manual_seed(check_seed(seed))
     torch.set_flush_denormal(True)  # weights of pixels that are almost never lit decay to denormals, which are slow
     if verbose:
         print(

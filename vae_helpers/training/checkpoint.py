@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from vae_helpers.data.writing import sync
+
 FORMAT = 1
 DIGEST_BYTES = 32
 
@@ -37,8 +39,7 @@ def atomic_write(path: Path, write: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
@@ -119,6 +120,9 @@ def load(
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this package, format {FORMAT}. Delete it to start afresh.")
+    for key, kind in (("step", int), ("shapes", dict), ("config", dict)):
+        if not isinstance(state.get(key), kind):
+            raise unusable(path, f"its {key} is {type(state.get(key)).__name__}, not {kind.__name__}")
     there = state.get("data", "")
     if there and data and there != data:
         raise CheckpointError(
@@ -129,6 +133,13 @@ def load(
     added = {key: value for key, value in (newer or {}).items() if key in config}
     _same("configuration", path, {**added, **state["config"]}, config)
     return state
+
+
+def unusable(path: Path, reason: object) -> CheckpointError:
+    """The error of a checkpoint whose file is whole and whose content is not."""
+    return CheckpointError(
+        f"{path} cannot be used ({reason}). Delete it to start afresh, or put an earlier copy there."
+    )
 
 
 def _same(what: str, path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -148,8 +159,9 @@ def _same(what: str, path: Path, saved: Mapping[str, Any], wanted: Mapping[str, 
 def _sync_folder(folder: Path) -> None:
     if os.name != "posix":
         return  # Windows has no way to open a folder
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):  # some file systems do not open or sync a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

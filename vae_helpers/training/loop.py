@@ -248,12 +248,16 @@ class _Run:
         """Go on from the checkpoint."""
         assert self.path is not None
         state = checkpoints.load(self.path, config=self.config, newer=newer, data=self.data, shapes=self._shapes())
-        self.update.load_state_dict(state["update"])
-        self.batches.load_state_dict(state["batches"])
-        self.history.load_state_dict(state["history"])
-        torch.set_rng_state(state["rng"]["cpu"])
-        if torch.cuda.is_available() and state["rng"]["cuda"]:
-            torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+        try:
+            self.update.load_state_dict(state["update"])
+            self.batches.load_state_dict(state["batches"])
+            self.history.load_state_dict(state["history"])
+            torch.set_rng_state(state["rng"]["cpu"])
+            if torch.cuda.is_available() and state["rng"]["cuda"]:
+                torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            reason = str(error).splitlines()[0][:120] if str(error) else ""
+            raise checkpoints.unusable(self.path, f"{type(error).__name__}: {reason}") from error
         self.at = self.last_good = state["step"]
 
     def _shapes(self) -> dict[str, list[int]]:

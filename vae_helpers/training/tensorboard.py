@@ -63,7 +63,9 @@ class TensorBoard:
         try:
             self._writer = SummaryWriter(str(self.folder), purge_step=reached + 1 if goes_on else None)
         except OSError as error:
-            raise ValueError(f"TensorBoard events cannot be written to {self.folder}: {error}") from None
+            raise ValueError(
+                f"TensorBoard events cannot be written to {self.folder} ({error.strerror}). Choose another folder."
+            ) from None
 
 
 def _reached(history: History) -> int:
