@@ -5,7 +5,7 @@ PORT ?= 8888
 BIN := $(VENV)/bin
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup lab test lint notebooks images bench site test-browser clean
+.PHONY: help setup lab test torture lint notebooks images bench site test-browser clean
 
 help:            ## list these targets
 	@grep -E '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -24,6 +24,9 @@ lab: setup       ## open JupyterLab at the first notebook (PORT=8888)
 
 test: setup      ## the whole suite, notebooks included, at the smoke budget
 	$(BIN)/python -m pytest --nbval-lax -n 2 --dist loadscope
+
+torture: setup   ## kills, faults and malformed files: all cases, half an hour; counts go to docs/reliability.md
+	$(BIN)/python -m pytest -q -p no:nbval -o addopts= -n 2 --dist worksteal --torture --torture-table docs/reliability.md tests/torture
 
 lint: setup      ## style and types
 	$(BIN)/ruff check .

@@ -17,6 +17,11 @@ if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two kernels on two cores must not fight
 
 
+def pytest_addoption(parser):
+    parser.addoption("--torture", action="store_true", help="try every case of tests/torture, not a sample of each")
+    parser.addoption("--torture-table", metavar="FILE", help="write the counts into this page, between its marks")
+
+
 class UncappedKernelManager(KernelManager):
     """nbval reads nothing while a cell runs; without this, a chatty cell's messages are dropped."""
 

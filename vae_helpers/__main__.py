@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -192,8 +194,19 @@ def _end_as_by_hand() -> list[int]:
     return came
 
 
+def _print_anywhere() -> None:
+    """Let output that is closed, or in an encoding without some letter, end no command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for the whole process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Run the command line; an expected failure is one sentence and exit code 1, a signal 128 and its number."""
+    _print_anywhere()
     came = _end_as_by_hand() if threading.current_thread() is threading.main_thread() else []
     try:
         _run(sys.argv[1:])
@@ -226,7 +239,11 @@ def _run(arguments: list[str]) -> None:
         raise SystemExit(141) from None
     except (ValueError, KeyError, DataError, CheckpointError, NonFiniteLossError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
-        raise SystemExit(f"error: {message}") from None
+        raise SystemExit(f"error: {_shortened(str(message))}") from None
+    except SystemExit as ended:
+        if ended.code == 2 and (empty := [word for word in arguments if re.fullmatch(r"--[\w-]+=", word)]):
+            print(f"error: {', '.join(empty)} has no value; give one, or leave it out", file=sys.stderr)
+        raise
     except OSError as error:
         where = str(error.filename or error.filename2 or "a file")[:200]
         raise SystemExit(
@@ -247,6 +264,11 @@ OF_MEMORY = (  # how torch says it
     "could not create a primitive",
 )
 PATHS = ("--out", "--tensorboard", "--to", "--pack", "--plan")
+
+
+def _shortened(message: str) -> str:
+    """A message in which no word is longer than a screen."""
+    return re.sub(r"\S{500,}", lambda found: f"{found[0][:200]} ... {found[0][-60:]}", message)
 
 
 def _check_paths(arguments: list[str]) -> None:

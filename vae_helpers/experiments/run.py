@@ -297,6 +297,11 @@ def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
     for name in ("eval_every", "checkpoint_every"):
         if name in given:
             given[name] = _whole(name, given[name])
+    if torch.get_default_dtype() != torch.float32:
+        raise ValueError(
+            f"models are trained in float32, and torch's default dtype is {torch.get_default_dtype()}; "
+            "call torch.set_default_dtype(torch.float32) first"
+        )
     budget = Budget(given.get("budget") or Budget.current())
     if config.deterministic:
         reserve_workspace()

@@ -21,12 +21,14 @@ class ConvFeatures(nn.Module):
         channels: output channels of each convolution.
 
     Raises:
-        ValueError: if the image cannot be halved that often.
+        ValueError: if the image cannot be halved that often, or for a width below 1.
     """
 
     def __init__(self, image_shape: Sequence[int], *, channels: Sequence[int] = (32, 32, 64, 64)) -> None:
         super().__init__()
         self.image_shape = image_shape = with_channels(image_shape)
+        if min(channels, default=0) < 1:
+            raise ValueError(f"the numbers of channels (filters) must be at least 1, got {tuple(channels)}")
         height, width = halved(image_shape, len(channels))[-1]
         self.out_dim = channels[-1] * height * width
         layers: list[nn.Module] = []
@@ -49,7 +51,7 @@ class ConvEncoder(nn.Module):
         h_dim: width of the hidden layer.
 
     Raises:
-        ValueError: if the image cannot be halved that often.
+        ValueError: if the image cannot be halved that often, or for a width below 1.
 
     Source: the dSprites encoder of Kim & Mnih 2018, appendix A (``channels=(32, 32, 64, 64), h_dim=128``).
     """
@@ -63,6 +65,8 @@ class ConvEncoder(nn.Module):
         h_dim: int = 128,
     ) -> None:
         super().__init__()
+        if h_dim < 1:
+            raise ValueError(f"h_dim must be at least 1, got {h_dim}")
         self.conv = ConvFeatures(image_shape, channels=channels)
         self.hidden_layer = nn.Linear(self.conv.out_dim, h_dim)
         self.head = nn.Linear(h_dim, out_dim)

@@ -32,7 +32,7 @@ def conditional_elbo(
     check_batch(x)
     check_labels(y, batch_size=len(x), n_classes=model.n_classes)
     if not 0 <= label_dropout <= 1:
-        raise ValueError(f"label_dropout is a probability, 0 to 1, got {label_dropout}")
+        raise ValueError(f"label_dropout must be a probability, 0 to 1, got {label_dropout}")
     one_hot = model.one_hot(y).to(x.dtype)
     if label_dropout:
         one_hot = one_hot * (torch.rand_like(one_hot[:, :1]) >= label_dropout)
