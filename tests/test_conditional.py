@@ -484,7 +484,7 @@ def test_the_loss_of_the_study_has_its_weight_and_its_dropout(images, monkeypatc
         ({"x_var": 0.0}, "x_var must be a positive number, got 0.0"),
         ({"x_var": -0.1}, "x_var must be a positive number, got -0.1"),
         ({"x_var": math.nan}, "x_var must be a positive number, got nan"),
-        ({"label_dropout": 1.5}, "label_dropout is a probability, 0 to 1, got 1.5"),
+        ({"label_dropout": 1.5}, "label_dropout must be a probability, 0 to 1, got 1.5"),
         ({"beta": -1.0}, "beta must be a finite number >= 0, got -1.0"),
         ({"lr": 0.0}, "lr.*0.0"),
         ({"validation": 60}, "between 1 and 59 for fake, got 60"),

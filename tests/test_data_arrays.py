@@ -227,8 +227,8 @@ def test_other_members_do_no_harm(tmp_path):
         ({"a": noise(4, 5, 5), "b": noise(4, 5, 5)}, "more than one member .*: a uint8 .*, b uint8 .* Name one"),
         ({"a": noise(4, 5)}, r"no member that may be the images: a uint8 \(4, 5\)"),
         ({}, "no member that may be the images: nothing"),
-        ({"images": noise(9, 5, 5), "labels": np.arange(8)}, r"has 9 images, but its labels are of shape \(8,\)"),
-        ({"images": noise(9, 5, 5), "labels": np.ones((9, 10), int)}, r"its labels are of shape \(9, 10\)"),
+        ({"images": noise(9, 5, 5), "labels": np.arange(8)}, r"9 images, but the labels are of shape \(8,\)"),
+        ({"images": noise(9, 5, 5), "labels": np.ones((9, 10), int)}, r"the labels are of shape \(9, 10\)"),
         ({"images": noise(9, 5, 5), "labels": np.ones(9)}, "are of type float64"),
         ({"images": noise(9, 5, 5), "a": np.arange(9), "b": np.arange(9)}, "more than one .* be the labels"),
         ({"images": noise(9, 5, 5), "y": np.arange(9), "labels": np.arange(9)}, "more than one .* the labels"),
@@ -392,7 +392,7 @@ def test_four_byte_numbers_are_read_as_qmnist_writes_them(tmp_path):
 def test_another_length_of_labels_is_refused(tmp_path):
     write_idx(tmp_path / "set")
     (tmp_path / "set" / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(9, np.uint8)))
-    refused(tmp_path / "set", r"t10k-images-idx3-ubyte has 10 images, but its labels are of shape \(9,\)")
+    refused(tmp_path / "set", r"t10k-images-idx3-ubyte: 10 images, but the labels are of shape \(9,\)")
 
 
 # ---- kept pixels

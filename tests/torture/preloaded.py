@@ -27,4 +27,3 @@ from vae_helpers.experiments import find_studies
 for study in find_studies().values():  # each study's module
     _ = study.config
 torch.set_num_threads(1)
-"".encode("cp437")  # of zip archives: a process without rights may not be able to read the module

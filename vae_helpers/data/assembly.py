@@ -106,7 +106,7 @@ def _labels(parts: Sequence[tuple[Stack, Any]]) -> tuple[tuple[str, ...], list[n
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
         if y.ndim != 1 or len(y) != len(stack):
             raise DataError(
-                f"{stack.what} has {len(stack):,} images, and labels of shape {y.shape}; give one for each image"
+                f"{stack.what}: {len(stack):,} images, but the labels are of shape {y.shape}; give each image one"
             )
         if y.dtype.kind not in "iubU":
             raise DataError(f"the labels of {stack.what} are of type {y.dtype}; they must be whole numbers or words")
