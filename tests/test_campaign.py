@@ -132,6 +132,15 @@ def test_a_plan_runs_each_run_once_the_first_sweep_first(plan, scheduler, runs, 
     assert list(again["test_kl"]) == list(table["test_kl"])
 
 
+def test_the_settings_of_every_sweep_of_a_plan_stand_before_the_seed():
+    rows = [
+        {"study": "m1", "z_dim": 2, "seed": 0, "budget": "smoke", "status": "finished", "test_kl": 1.0, "seconds": 2.0},
+        {"study": "m2", "model": "m2", "seed": 0, "budget": "smoke", "status": "failed", "error": "a word"},
+    ]
+    expected = ["study", "z_dim", "model", "seed", "budget", "status", "test_kl", "seconds", "error"]
+    assert list(sweep._table(rows, ["z_dim", "model"])) == expected
+
+
 def test_a_plan_shows_how_far_each_run_is(plan, scheduler, capsys):
     sweep.sweep_plan(plan(), scheduler=scheduler)
     assert len(set(re.findall(r"gaussians/\S+_seed=\d: step 20 of 20", capsys.readouterr().err))) == 5

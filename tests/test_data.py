@@ -635,6 +635,50 @@ def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_writers_of_one_file_leave_a_whole_one(tmp_path, monkeypatch):
+    path, sync = tmp_path / "made", writing.sync
+
+    def meanwhile(file):
+        sync(file)
+        monkeypatch.setattr(writing, "sync", sync)
+        writing.write_whole(path, b"second")
+
+    monkeypatch.setattr(writing, "sync", meanwhile)
+    writing.write_whole(path, b"the first, and longer")
+    assert path.read_bytes() == b"the first, and longer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path):
+    path = tmp_path / "made"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from vae_helpers.data import writing\n"
+        "writing.sync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "writing.write_whole(Path(sys.argv[1]), b'half')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=Path(__file__).parents[1])
+    assert [left.suffix for left in tmp_path.iterdir()] == [".part"]
+    with writing._part_of_ones_own(path) as (part, _):
+        writing.write_whole(path, b"whole")
+        assert set(tmp_path.iterdir()) == {path, part}
+        part.unlink()
+
+
+def test_a_temporary_file_that_was_taken_for_one_that_was_left_is_made_again(tmp_path, monkeypatch):
+    path, lock = tmp_path / "made", writing._try
+
+    def late(file):
+        monkeypatch.setattr(writing, "_try", lock)
+        Path(file.name).unlink()  # another writer, between this one's opening and its lock
+        return lock(file)
+
+    monkeypatch.setattr(writing, "_try", late)
+    writing.write_whole(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_space_is_taken_before_anything_is_written(tmp_path):
     with (tmp_path / "made").open("wb") as file:
         writing.allocate(file, 100_000)

@@ -116,6 +116,25 @@ def test_ctrl_c_while_a_run_is_measured_loses_nothing(tmp_path, monkeypatch):
     assert record_of(tmp_path / "stopped")["metrics"] == whole.metrics
 
 
+def test_ctrl_c_in_the_last_step_begins_no_measuring(tmp_path, monkeypatch):
+    whole = train("gaussians", tmp_path / "whole")
+    from vae_helpers.experiments import run as runs
+
+    def fit(*arguments, **options):
+        history = training_fit(*arguments, **options)
+        history.interrupted = True  # as Ctrl-C in the last step makes it
+        return history
+
+    training_fit = runs.fit
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "fit", fit)
+        made = train("gaussians", tmp_path / "stopped")
+    assert made.metrics == {}
+    assert made.steps == 6
+    without_training(monkeypatch)
+    assert train("gaussians", tmp_path / "stopped", resume=True).metrics == whole.metrics
+
+
 def test_an_error_while_a_run_is_measured_loses_nothing(tmp_path, monkeypatch):
     go_on = stopped_while_measured(monkeypatch, MemoryError("too many samples"))
     with pytest.raises(MemoryError):

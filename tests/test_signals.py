@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae_helpers.__main__ import ENDING, _end_as_by_hand, main
+from vae_helpers.__main__ import ENDING, _end_as_by_hand, _print_anywhere, main
 from vae_helpers.data.writing import claimed
-from vae_helpers.experiments import gaussians
+from vae_helpers.experiments import gaussians, m2
 from vae_helpers.experiments.gaussians import GaussiansConfig
+from vae_helpers.experiments.m2 import M2Config
 from vae_helpers.training import Budget
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
@@ -78,8 +79,12 @@ def test_every_ending_signal_interrupts_once(name, monkeypatch):
         came = _end_as_by_hand()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
-        signal.raise_signal(number)  # the second one changes nothing
+        signal.raise_signal(number)  # again within a second: it was sent to the process and to its group
         assert came == [number]
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 5)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
     finally:
         for other, handler in before.items():
             signal.signal(getattr(signal, other), handler)
@@ -107,6 +112,24 @@ def test_a_claim_ends_with_its_block_and_holds_in_one_process(tmp_path):
     with claimed(tmp_path / "new"):
         pass
     assert (tmp_path / "new" / ".in-use").read_bytes() == b""
+
+
+@pytest.mark.parametrize("model", ["m1_svm", "m2"])
+def test_nothing_is_written_into_a_folder_that_another_run_holds(tmp_path, monkeypatch, model):
+    monkeypatch.setenv("VAE_OFFLINE", "1")
+    given = {"seed": 0, "budget": Budget.SMOKE, "progress": False, "folder": tmp_path / "run"}
+    with claimed(tmp_path / "run"), pytest.raises(ValueError, match="is in use by process"):
+        m2.run(M2Config(model=model, n_labels=20), **given)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".in-use"]
+
+
+def test_output_that_is_closed_takes_every_letter(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr("locale.getencoding", lambda: "ascii")
+    _print_anywhere()
+    with sys.stdout as out:
+        print("smoke · seed 0", file=out)
+        assert out.encoding == "utf-8"
 
 
 def test_ctrl_c_outside_of_training_is_one_word(monkeypatch, capsys):

@@ -443,7 +443,7 @@ def test_a_table_that_cannot_be_written_is_said_before_any_run(sweep, runs, tmp_
     assert not runs.exists()
 
 
-@pytest.mark.parametrize(("workers", "n_cells", "expected"), [(2, 3, 2), (5, 3, 3), (None, 1, 1)])
+@pytest.mark.parametrize(("workers", "n_cells", "expected"), [(2, 3, 2), (5, 3, 3), (1, 1, 1)])
 def test_no_more_workers_than_cells(monkeypatch, workers, n_cells, expected):
     found = {}
 
@@ -455,6 +455,49 @@ def test_no_more_workers_than_cells(monkeypatch, workers, n_cells, expected):
     with pytest.raises(InterruptedError):
         sweeps.sweep("gaussians", {}, seeds=range(n_cells), workers=workers, progress=False)
     assert (found["n_workers"], found["threads_per_worker"]) == (expected, 1)
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("workers", [None, 0])
+def test_short_runs_are_made_in_this_process_and_leave_no_trace_in_it(workers, runs):
+    expected = direct(0)
+    torch.manual_seed(3)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    grid = {"beta": [-1.0, 1.0], "steps": [STEPS]}
+    table = sweeps.sweep("gaussians", grid, seeds=[0], workers=workers, progress=False)
+    assert list(table["status"]) == ["failed", "finished"]
+    assert table["error"][0].startswith("ValueError: beta must be a finite number >= 0")
+    assert {name: table[name][1] for name in expected} == expected
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_ctrl_c_ends_a_sweep_in_this_process(monkeypatch):
+    begun = []
+
+    def stopped(name, values, **options):
+        begun.append(values)
+        return {"metrics": {}}  # what a run that was stopped by hand gives
+
+    monkeypatch.setattr(sweeps, "_run_cell", stopped)
+    table = sweeps.sweep("gaussians", {}, seeds=[0, 1], progress=False)
+    assert len(begun) == 1
+    assert list(table["error"]) == [sweeps.STOPPED] * 2
+
+
+@pytest.mark.parametrize("text", ["0..99999999999999999999", "-99999999999999999999..0"])
+def test_a_range_without_end_is_refused(text):
+    with pytest.raises(ValueError, match="at most 10,000 runs; give fewer seeds"):
+        grids.parse_seeds(text)
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("seed", [0.7, True, -1, 2**64, "0"])
+def test_seeds_that_are_none_are_refused_before_a_run(seed, runs):
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        sweeps.sweep("gaussians", {}, seeds=[seed], progress=False)
+    assert not runs.exists()
 
 
 def test_a_script_that_workers_would_run_again_is_told_so(monkeypatch):
@@ -513,7 +556,6 @@ def test_an_address_that_cannot_be_read(type_in, monkeypatch, address):
         (("gaussians", "--seeds", "1,1"), ("'1,1'", "twice")),
         (("gaussians", "--seeds", "0..2..4"), ("'0..2..4'", "0..4")),
         (("gaussians", "--seeds", "0,"), ("'0,'", "0,2,5")),
-        (("gaussians", "--workers", "0"), ("workers", "0")),
         (("gaussians", "--workers", "-2"), ("workers", "-2")),
         (("gaussians", "--workers", "2", "--scheduler", "tcp://host:8786"), ("2", "tcp://host:8786", "not both")),
     ],

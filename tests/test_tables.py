@@ -95,6 +95,27 @@ def test_a_file_that_is_no_table_of_a_sweep_is_refused(folder):
             release_table("conditional/toy", folder / name)
 
 
+def test_a_hash_sign_in_a_value_is_no_remark(folder):
+    release_table("conditional/toy", written(folder, rows(data="pictures #2")), note="a # remark")
+    found = load_table("conditional/toy")
+    assert set(found["data"]) == {"pictures #2"}
+    assert found.attrs["note"] == "a # remark"
+
+
+def test_a_table_without_a_finished_run_is_said_to_be_one(folder):
+    table = rows(status="failed").drop(columns=["seconds", "test_kl"])
+    with pytest.raises(ValueError, match="4 of 4 runs did not finish"):
+        release_table("conditional/toy", written(folder, table))
+
+
+def test_runs_without_evaluations_have_no_curves(folder):
+    table = rows()
+    record = {"study": "conditional", "config": {}, "seed": 0, "budget": "smoke", "data": "toy", "seconds": 1.0}
+    (folder / "run.json").write_text(json.dumps(record | {"steps": 100, "metrics": {}}))
+    with pytest.raises(ValueError, match="there are no curves; release the table alone"):
+        release_table("conditional/toy", written(folder, table.assign(folder=str(folder))), curves=True)
+
+
 def test_curves_are_released_with_their_settings(folder):
     table = rows()
     for i in range(4):

@@ -370,10 +370,21 @@ def test_a_second_ctrl_c_stops_at_once():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_ctrl_c_at_the_last_step_is_a_finished_run():
+def test_ctrl_c_in_the_last_step_is_told_to_the_caller():
     model, batches = toy()
     history = train(model, batches, at_step(30, interrupt))
-    assert not history.interrupted
+    assert history.interrupted
+    assert history.steps[-1] == 30
+
+
+def test_ctrl_c_in_the_last_evaluation_is_told_to_the_caller():
+    def evaluate(model):
+        os.kill(os.getpid(), signal.SIGINT)
+        return {"value": 1.0}
+
+    model, batches = toy()
+    history = train(model, batches, evaluate=evaluate, eval_every=30)
+    assert history.interrupted
     assert history.steps[-1] == 30
 
 
@@ -401,6 +412,26 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, steps):
     whole, batches = toy()
     train(whole, batches)
     assert torch.equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("error", [MemoryError("no more"), torch.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize("where", [(torch, "load"), (GradientStep, "load_state_dict")])
+def test_a_checkpoint_is_not_blamed_for_a_lack_of_memory(tmp_path, monkeypatch, error, where):
+    def load(*arguments, **options):
+        raise error
+
+    path = saved_run(tmp_path)
+    monkeypatch.setattr(*where, load)
+    with pytest.raises(type(error)):
+        resume(path)
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_not_called_damaged(tmp_path):
+    path = saved_run(tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Is a directory\). Check who may read it"):
+        resume(path)
 
 
 def test_the_optimal_variance_is_part_of_a_checkpoint(tmp_path):
@@ -571,7 +602,7 @@ def test_the_rename_comes_after_the_sync(tmp_path, monkeypatch):
     order, sync, rename = [], os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: order.append("sync") or sync(descriptor))
     monkeypatch.setattr(os, "replace", lambda *paths: order.append("rename") or rename(*paths))
-    checkpoints.atomic_write(tmp_path / "file", lambda file: file.write(b"content"))
+    checkpoints.atomic_write(tmp_path / "file", b"content")
     assert order[:2] == ["sync", "rename"]
     assert (tmp_path / "file").read_bytes() == b"content"
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 
 from vae_helpers.commands import (
@@ -28,6 +29,7 @@ from vae_helpers.commands import (
 )
 from vae_helpers.data import DataError
 from vae_helpers.training import Budget, CheckpointError, NonFiniteLossError, TensorBoard, setup
+from vae_helpers.training.memory import of_memory
 
 
 def train(study_name: str, arguments: list[str]) -> None:
@@ -77,7 +79,7 @@ def train(study_name: str, arguments: list[str]) -> None:
             eval_every=eval_every,
             watch=watch,
         )
-        if run.history.interrupted:
+        if run.history.interrupted and run.steps < run.config.steps:
             print(f"stopped at step {run.steps:,}; the same command with --resume goes on from there")
             raise SystemExit(130)
         if not run.metrics:
@@ -111,7 +113,8 @@ def sweep(
         seeds: seeds of the runs, as 0..4 (0 to 4, which is the default) or 0,2,5.
         plan: a TOML file with a list of sweeps, the most wanted first; it replaces study, grid and seeds.
         budget: budget of each run; by default VAE_BUDGET, or quick.
-        workers: number of processes on this machine, with one thread each; by default one per CPU.
+        workers: number of processes on this machine, with one thread each; 0 trains in this process, one run after
+            the other. By default one process per CPU, and 0 at the smoke budget.
         scheduler: address of a running Dask scheduler (tcp://host:8786), in place of processes on this machine.
         minutes: time limit; the same command continues the unfinished runs later.
         pack: folder for archives with the records and weights, of at most 15 MB each.
@@ -176,12 +179,15 @@ ENDING = ("SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1")  # what clusters and termin
 def _end_as_by_hand() -> list[int]:
     """Let the signals of a cluster end a command as Ctrl-C does; the list holds the one that came.
 
-    Only the first one counts: they often come twice, to a process and to its group.
+    One that comes within a second of another does not count: they often come twice, to a process and to its group.
     """
     came: list[int] = []
+    last = -math.inf
 
     def end(signum: int, frame: Any) -> None:
-        if came:
+        nonlocal last
+        again, last = time.monotonic() - last < 1, time.monotonic()
+        if again:
             return
         came.append(signum)
         by_hand = signal.getsignal(signal.SIGINT)
@@ -199,7 +205,7 @@ def _print_anywhere() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for the whole process
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for the whole process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
@@ -250,7 +256,7 @@ def _run(arguments: list[str]) -> None:
             f"error: {where} cannot be used ({error.strerror or error}). Check the name, and who may read and write it."
         ) from None
     except (MemoryError, RuntimeError) as error:
-        if not _of_memory(error):
+        if not of_memory(error):
             raise
         reason = str(error).splitlines()[0][:200] if str(error) else "no more can be had"
         raise SystemExit(
@@ -258,11 +264,6 @@ def _run(arguments: list[str]) -> None:
         ) from None
 
 
-OF_MEMORY = (  # how torch says it
-    "DefaultCPUAllocator",
-    "Storage size calculation overflowed",
-    "could not create a primitive",
-)
 PATHS = ("--out", "--tensorboard", "--to", "--pack", "--plan")
 
 
@@ -276,13 +277,6 @@ def _check_paths(arguments: list[str]) -> None:
     for flag, value in zip(arguments, [*arguments[1:], "-"], strict=True):
         if (flag in PATHS and not value) or flag in [f"{name}=" for name in PATHS]:
             raise ValueError(f"{flag.rstrip('=')} is empty: name a file or a folder, or leave it out")
-
-
-def _of_memory(error: Exception) -> bool:
-    """If an error says that memory cannot be had, or that a size is beyond all memory."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in OF_MEMORY):
-        return True
-    return isinstance(error.__context__, MemoryError)  # torch's writer of files says something else then
 
 
 def _train_help() -> None:

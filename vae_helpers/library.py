@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_helpers import page
 from vae_helpers.data import FactorImages, Images, images_of_arrays, to_grey
 from vae_helpers.evaluation import AggregatePosterior, aggregate_posterior
 from vae_helpers.experiments import Released, Run, load_any, study_of
 from vae_helpers.models import ADGM, GMVAE, M2, Autoencoder, Classifier, ConditionalVAE
 from vae_helpers.training import Budget
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these import seaborn, which takes two seconds
     from vae_helpers.explorer import Explorer
+    from vae_helpers.page import Spec
 
 Trained = Released | Run
 Labels = int | Sequence[int] | Tensor | np.ndarray
@@ -225,14 +225,18 @@ def save_page(
     Raises:
         ValueError: for a model that a page cannot run; the message names the part.
     """
+    from vae_helpers.page import write_page
+
     if images is None:
         images = trained.config.load()
     name = title or getattr(trained, "name", "") or "a trained model"
-    return page.write_page(page_spec(trained, images, y, title=str(name), **options), path, title=str(name))
+    return write_page(page_spec(trained, images, y, title=str(name), **options), path, title=str(name))
 
 
-def page_spec(trained: Trained, images: Any, y: Labels | None = None, **options: Any) -> page.Spec:
+def page_spec(trained: Trained, images: Any, y: Labels | None = None, **options: Any) -> Spec:
     """What an explorer of a model on these images shows."""
+    from vae_helpers.page import spec_for
+
     if trained.model is None:
         name = getattr(trained, "name", "this model")
         raise ValueError(f"{name} was released without its weights: nothing to show; choose another")
@@ -249,7 +253,7 @@ def page_spec(trained: Trained, images: Any, y: Labels | None = None, **options:
         raise ValueError("an explorer shows images; this model was trained on something else")
     x = _pixels(trained, images)
     labels = None if y is None else _labels(y, len(x))
-    return page.spec_for(model, x, labels, shape=shape, **options)
+    return spec_for(model, x, labels, shape=shape, **options)
 
 
 def _takes_labels(model: Any) -> bool:

@@ -151,24 +151,13 @@ def test_no_home(words, home, tmp_path):
 @pytest.mark.parametrize("study", STUDIES)
 def test_two_processes(study, digits, undisturbed, tmp_path):
     """two processes in one run folder: the second is refused while the first lives, and not after a kill"""
-    first = Command(*train(study, digits, tmp_path / "run"), folder=tmp_path, how=How(disturb=slowly))
-    first.wait_for(lambda: (tmp_path / "run" / ".in-use").exists())
-    time.sleep(0.05)
+    first, owner = Command(*train(study, digits, tmp_path / "run"), folder=tmp_path), tmp_path / "run" / ".in-use"
+    first.wait_for(lambda: owner.exists() and str(first.pid) in owner.read_text())
+    first.kill(signal.SIGSTOP)  # it lives and does not go on
     refused(run(*train(study, digits, tmp_path / "run"), folder=tmp_path), f"process {first.pid}")
     first.kill()
     first.end()
     goes_on(study, undisturbed, tmp_path / "run", digits)
-
-
-def slowly():
-    """In a process: no checkpoint is written in less than a fifth of a second."""
-    sync = os.fsync
-
-    def fsync(descriptor):
-        time.sleep(0.2)
-        sync(descriptor)
-
-    os.fsync = fsync
 
 
 @pytest.mark.parametrize("study", STUDIES)

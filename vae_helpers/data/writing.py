@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # by a file system
+LOCKED_BYTE = 2**31 - 2  # on Windows
 TRIES_PER_S = 10  # where a lock cannot be waited for
 
 
@@ -100,16 +101,60 @@ def temporary(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file under a temporary name, sync it and rename it.
+    """Write a file under a name that no other process uses, sync it, rename it and sync its folder.
+
+    Several processes may write one path: the last one to end wins, and the file is whole. While a process writes, it
+    holds a lock on its temporary file; one without a lock was left by a process that was killed, and is removed.
 
     Raises:
         OSError: if it cannot be written; what was at ``path`` stays as it was.
     """
-    with temporary(path) as part:
-        with part.open("wb") as file:
-            file.write(content)
-            sync(file)
+    for left in path.parent.glob(f"{_escaped(f'.{path.name}.')}*.part"):
+        _remove_if_left(left)
+    with _part_of_ones_own(path) as (part, file):
+        file.write(content)
+        sync(file)
+        if os.name != "nt":
+            os.replace(part, path)  # while the lock is held: nobody takes the temporary file for one that was left
+    if os.name == "nt":  # which does not rename an open file
         os.replace(part, path)
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _part_of_ones_own(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A temporary file beside ``path``, open and locked, and its name; removed at an error."""
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        while True:
+            with part.open("wb") as file:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    _try(file)
+                if not _same(file, part):  # somebody took it for one that was left, before it was locked
+                    continue
+                yield part, file
+                break
+    except BaseException:
+        _remove(part)
+        raise
+
+
+def _remove_if_left(part: Path) -> None:
+    """Remove a temporary file that no living process writes to; one that cannot be locked stays."""
+    with contextlib.suppress(OSError), part.open("r+b") as file:
+        if _try(file):
+            _remove(part)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # Windows has no way to open a folder
+    with contextlib.suppress(OSError):  # some file systems do not open or sync a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def allocate(file: IO[bytes], n_bytes: int) -> None:
@@ -169,10 +214,14 @@ def _try(file: IO[bytes]) -> bool:
     if sys.platform == "win32":
         import msvcrt
 
+        at = file.tell()
         try:
+            file.seek(LOCKED_BYTE)  # Windows lets nobody else read what is locked: a byte that no file has
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
+        finally:
+            file.seek(at)
         return True
     import fcntl
 

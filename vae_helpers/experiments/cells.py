@@ -12,6 +12,7 @@ from typing import Any
 from vae_helpers.experiments.folders import finished_record, run_folder
 from vae_helpers.experiments.grid import check_number, study_defaults
 from vae_helpers.training import Budget
+from vae_helpers.training.budget import check_seed
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def cells(study: str, grid: Mapping[str, Sequence[Any]], *, seeds: Sequence[int]
         if which not in loaded:
             loaded[which] = config.load()
         resolved, facts = config.resolved(budget, loaded[which]), facts_of(loaded[which])
-        for seed in map(int, seeds):
+        for seed in map(check_seed, seeds):
             folder = run_folder(config.STUDY, config, seed, budget).resolve()
             if folder in found:
                 raise ValueError(f"the run {folder.name} is named twice; give every value and every seed once")

@@ -39,7 +39,8 @@ def run_folder(study: str, config: Any, seed: int, budget: Budget) -> Path:
 
 
 def _in_a_name(value: Any) -> str:
-    return ("x".join(map(str, value)) if isinstance(value, tuple) else str(value)).replace("/", "-")
+    word = ("x".join(map(str, value)) if isinstance(value, tuple) else str(value)).replace("/", "-")
+    return re.sub(r'[\\:*?"<>|]', "-", word) if os.name == "nt" else word  # Windows forbids them in names
 
 
 def weights_file(folder: Path) -> Path:
@@ -59,7 +60,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         ValueError: if they cannot be read, or are of another model.
     """
     path = weights_file(folder)
-    fit_weights(model, read_weights(path), path)
+    way_out = "Put a good copy there, or delete them to train on or anew."
+    fit_weights(model, read_weights(path, way_out=way_out), path)
 
 
 def finished_record(folder: Path, config: Settings, data: Data, seed: int, budget: Budget) -> dict[str, Any] | None:
@@ -104,4 +106,8 @@ def newer_than_records(config: Settings) -> dict[str, Any]:
 
 def plain(config: Settings) -> dict[str, Any]:
     """Settings as a record keeps them: tuples as lists."""
-    return {key: list(x) if isinstance(x, tuple) else x for key, x in dataclasses.asdict(config).items()}
+    return {key: _lists(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def _lists(value: Any) -> Any:
+    return list(map(_lists, value)) if isinstance(value, tuple) else value

@@ -48,12 +48,12 @@ def parse_seeds(text: str) -> list[int]:
     """
     try:
         first, dots, last = text.partition("..")
-        numbers = range(int(first), int(last) + 1) if dots else [int(word) for word in text.split(",")]
+        seeds: Sequence[int] = range(int(first), int(last) + 1) if dots else [int(word) for word in text.split(",")]
     except ValueError:
         raise ValueError(f"--seeds {text[:80]!r}: write 0..4 (both ends included) or 0,2,5") from None
-    if len(numbers) > MOST_RUNS:
+    many = seeds.stop - seeds.start if isinstance(seeds, range) else len(seeds)  # len has a limit
+    if many > MOST_RUNS:
         raise ValueError(f"--seeds {text[:80]!r}: a sweep has at most {MOST_RUNS:,} runs; give fewer seeds")
-    seeds = list(numbers)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds {text!r} names no seeds, or one of them twice; write 0..4 or 0,2,5")
     try:

@@ -177,14 +177,16 @@ def run(config: M2Config, *, images: Images | None = None, **given: Unpack[Given
     config, images, device = job.config, job.data, job.device
     split = label_split(config, images, seed=job.seed)
     if (folder := given.get("folder")) is not None:
-        _keep(split, folder / "split.json", images, n_classes=config.k)
+        with job.claim():
+            _keep(split, folder / "split.json", images, n_classes=config.k)
     view = view_of(config, device)
     n_test = 200 if job.budget is Budget.SMOKE else len(images.x_test)
     x_test, y_test = images.x_test[:n_test].to(device), images.y_test[:n_test].to(device)
     words = "; ".join(filter(None, (f"{config.pixels_in_words}, accuracy on grey levels", view.source)))
     labelled = images.x_train[split.labelled].to(device), images.y_train[split.labelled].to(device)
     if config.model == "m1_svm":
-        return run_svm(job, view, labelled, (x_test, y_test), words)
+        with job.claim():
+            return run_svm(job, view, labelled, (x_test, y_test), words)
     model = job.build(build)
 
     def accuracies(model: Any) -> dict[str, float]:

@@ -31,10 +31,12 @@ def measure_run(folder: Path | str, *, data: str = "", images: Any = None, progr
     record = read_record(folder)
     study, config = study_of_record(record, folder), config_of(record, folder / "run.json")
     seed, steps = record["seed"], record["steps"]
-    try:
-        budget = Budget(record["budget"])
-    except ValueError as error:
-        raise ValueError(f"{folder / 'run.json'} holds no run that can be measured ({error})") from None
+    if record["budget"] not in list(Budget):
+        raise ValueError(
+            f"{folder / 'run.json'} is of a budget {record['budget'][:60]!r}, which is unknown; there are "
+            f"{', '.join(Budget)}. Train the run again."
+        )
+    budget = Budget(record["budget"])
     if not weights_file(folder).exists():
         raise ValueError(f"{folder} has no weights to measure; train the run again")
     if steps < config.steps:

@@ -258,7 +258,9 @@ def run(config: NonSynConfig, *, images: FactorImages | Images | None = None, **
         found = measure_bound(model, x, omega=config.omega)
         if not isinstance(data, FactorImages):
             return found
-        found |= sampled_r2(model, x, factors, data.grid) | rotation_share(model, x, data, seed=job.seed)
+        n_draws = job.pick(smoke=5, quick=200, full=200)
+        found |= sampled_r2(model, x, factors, data.grid)
+        found |= rotation_share(model, x, data, seed=job.seed, n_draws=n_draws)
         return found | sprites.measure_metrics(model, data, seed=job.seed, budget=job.budget, device=device)
 
     return job.train(model, batches, update, measure=measure, evaluate=evaluate)

@@ -14,7 +14,6 @@ from vae_helpers.evaluation import aggregate_posterior
 from vae_helpers.experiments.nonsyn import NonSynConfig, build, run
 from vae_helpers.experiments.settings import Study
 from vae_helpers.models import VAE
-from vae_helpers.plotting import tile
 
 TRAVERSAL = torch.linspace(-3, 3, 9)  # standard deviations
 
@@ -44,6 +43,8 @@ def picture(config: NonSynConfig) -> Callable[[VAE], np.ndarray]:
 
     The ten latents of most KL at the time, the largest first.
     """
+    from vae_helpers.plotting import tile  # with seaborn, which takes two seconds to import
+
     images = config.load()
     if isinstance(images, FactorImages):
         x = images.pixels(images.grid.sample(200, generator=torch.Generator().manual_seed(0)))

@@ -45,7 +45,7 @@ def pack_runs(folders: Iterable[Path], root: Path, to: Path) -> tuple[list[Path]
             for path in waiting:
                 archive.add(path, arcname=str(path.relative_to(root)), recursive=False)
         archives.append(to / f"runs-{len(archives) + 1:02}.tar.gz")
-        atomic_write(archives[-1], lambda file: file.write(buffer.getvalue()))
+        atomic_write(archives[-1], buffer.getvalue())
 
     for path in _in_order(list(folders)):
         needed = path.stat().st_size + OF_A_MEMBER

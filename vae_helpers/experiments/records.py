@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+import re
+import typing
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar
 
@@ -17,15 +19,16 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from vae_helpers.experiments.settings import Settings, Study
 
-Config = dict[str, bool | int | float | str | list[int] | list[str] | list[float] | None]
+Config = dict[str, Any]  # checked by the study's own types, see `config_of`
 Kind = TypeVar("Kind")
+MAX_BYTES = 2**26  # of a record or a card: an hour of training at every step makes a tenth of it
 
 
 class Rows(TypedDict):
     """A history: what was measured along the way."""
 
-    rows: list[dict[str, float]]
-    evals: list[dict[str, float]]
+    rows: list[dict[str, Any]]  # of numbers, see `_check_history`
+    evals: list[dict[str, Any]]
 
 
 class Record(TypedDict):
@@ -101,15 +104,46 @@ def read_card_file(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, kind: type[Kind], words: str, way_out: str) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise ValueError(f"it has {size:,} bytes, and at most {MAX_BYTES:,} are read")
+        content = json.loads(path.read_text(encoding="utf-8"), parse_int=_whole_number)
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, not a table")
-        needed = {key: content[key] for key in kind.__annotations__ if key in content}
-        check_type(needed, kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+        check_type(_known(content, kind), kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+        for name in Rows.__annotations__:
+            _check_history(content.get("history", {}).get(name, []), name)
     except (OSError, ValueError, RecursionError, TypeCheckError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0].replace("dict", "it", 1)
+        text = re.sub(r"\bdict\b", "it", str(error), count=1)
+        reason = error.strerror if isinstance(error, OSError) else text.splitlines()[0]
         raise ValueError(f"{path} is not {words} ({reason}). {way_out}") from None
     return content
+
+
+def _whole_number(text: str) -> int:
+    if abs(number := int(text)) >= 2**63:
+        raise ValueError(f"the number {text[:30]}... is larger than 2^63")
+    return number
+
+
+def _known(value: Any, kind: Any) -> Any:
+    """A value without the keys that its type does not name: a later version may write more."""
+    if not isinstance(value, dict):
+        return value
+    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is NotRequired else kind
+    if typing.is_typeddict(kind):
+        kinds = typing.get_type_hints(kind, include_extras=True)
+        return {key: _known(value[key], kinds[key]) for key in kinds if key in value}
+    if typing.get_origin(kind) is dict:
+        return {key: _known(item, typing.get_args(kind)[1]) for key, item in value.items()}
+    return value
+
+
+def _check_history(rows: list[dict[str, Any]], name: str) -> None:
+    """Numbers only: by a loop, since typeguard takes ten times as long for thousands of rows."""
+    for row in rows:
+        for key, value in row.items():
+            if type(value) not in (int, float):
+                raise ValueError(f"{key} of a row of {name} is {type(value).__name__}, not a number")
 
 
 def study_of_record(record: Mapping[str, Any], where: object) -> Study:
@@ -142,37 +176,53 @@ def config_of(record: Mapping[str, Any], where: object) -> Settings:
         reason = str(error).replace(f"{config_class.__name__}.__init__() got an", "an")
         raise ValueError(
             f"{where} has settings that {record['study']} cannot take ({reason}). It was changed, or made by another "
-            "version: train the run again."
+            "version: train the run again, or check the repository out again if it is a released one."
         ) from None
 
 
 def config_from(config_class: type, values: Mapping[str, Any]) -> Any:
     """A frozen config from JSON values (lists back to tuples)."""
-    return config_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return config_class(**{key: _tuples(value) for key, value in values.items()})
 
 
-def read_weights(path: Path, content: bytes | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file: float16, float32 or float64, and whole numbers of 64 bits for counts.
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+FRACTIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def read_weights(
+    path: Path, *, fractions: Collection[torch.dtype] = FRACTIONS, way_out: str = "Put a good copy there."
+) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
 
     Args:
-        path: the file. content: of the file, if it was read already.
+        path: the file. fractions: the types that its fractions may have. way_out: what to do if they are not good.
 
     Raises:
-        ValueError: if it is not there, damaged, or holds other types or numbers that are not finite.
+        ValueError: if it is not there, damaged, of another type of fractions, or holds numbers that are not finite.
     """
     try:
-        weights = safetensors.torch.load(path.read_bytes() if content is None else content)
+        weights = safetensors.torch.load_file(path)  # it compares the file's length with its head before it reads on
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, RuntimeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"the weights {path} cannot be read ({reason}). Put a good copy there.") from None
+        raise ValueError(f"the weights {path} cannot be read ({reason}). {way_out}") from None
     for name, value in weights.items():
-        if not (value.dtype in (torch.float16, torch.float32, torch.float64) or name.endswith("num_batches_tracked")):
+        if value.dtype not in FRACTIONS:
+            continue
+        if value.dtype not in fractions:
             raise ValueError(
-                f"the weights {path} hold {name} as {value.dtype}, not as fractions. Put a good copy there."
+                f"the weights {path} hold {name} as {value.dtype}, not {', '.join(map(str, fractions))}. {way_out}"
             )
         if not value.isfinite().all():
-            raise ValueError(f"the weights {path} hold numbers in {name} that are not finite. Put a good copy there.")
+            raise ValueError(f"the weights {path} hold numbers in {name} that are not finite. {way_out}")
     return weights
+
+
+def converted(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights with their fractions as another type; counts and switches stay as they are."""
+    return {name: value.to(dtype) if value.dtype in FRACTIONS else value for name, value in weights.items()}
 
 
 def build_with(weights: Mapping[str, Tensor], study: Study, config: Any, path: Path) -> nn.Module:
@@ -202,7 +252,7 @@ def build_with(weights: Mapping[str, Tensor], study: Study, config: Any, path: P
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Put weights into a model whose tensors have their names and shapes.
+    """Put weights into a model whose tensors have their names, shapes and types (one fraction is as good as another).
 
     Raises:
         ValueError: if they are of another model, with the first difference.
@@ -212,11 +262,16 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> 
 
 
 def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    wanted = {name: _form(value) for name, value in model.state_dict().items()}
+    found = {name: _form(value) for name, value in weights.items()}
     for name in sorted({*wanted, *found}):
         if (here := wanted.get(name, "absent")) != (there := found.get(name, "absent")):
             raise ValueError(
                 f"the weights {path} are of another model ({name}: {there} there, {here} by the settings). "
                 "Put back those that belong to the settings, or train the run again."
             )
+
+
+def _form(value: Tensor) -> str:
+    kind = "fractions" if value.dtype in FRACTIONS else str(value.dtype)
+    return f"{tuple(value.shape)} of {kind}"

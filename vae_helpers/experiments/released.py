@@ -16,12 +16,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 import vae_helpers
 from vae_helpers.experiments.folders import plain, weights_file
 from vae_helpers.experiments.records import (
     build_with,
     config_of,
+    converted,
     read_card_file,
     read_record,
     read_weights,
@@ -151,16 +153,16 @@ def load_released(name: str, *, device: torch.device | str = "cpu") -> Released:
     if path is None:
         raise ValueError(f"the weights of {name} are missing beside its card; check the repository out again")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as weights:
+            found = hashlib.file_digest(weights, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}). Check who may read it.") from None
-    found = hashlib.sha256(content).hexdigest()
     if found != card["weights_sha256"]:
         raise ValueError(
             f"{path.name} has sha256 {found[:16]}…, its card says {card['weights_sha256'][:16]}…: "
             "the weights are damaged or of another run; check the repository out again."
         )
-    return _with_model(name, card, path, content, file, device)
+    return _with_model(name, card, read_weights(path, fractions=[torch.float16]), path, file, device)
 
 
 def load_run(folder: Path | str, *, device: torch.device | str = "cpu") -> Released:
@@ -178,7 +180,8 @@ def load_run(folder: Path | str, *, device: torch.device | str = "cpu") -> Relea
     folder = Path(folder)
     card = read_record(folder)
     card["metrics"] = {key: spread([value]) for key, value in card["metrics"].items()}
-    return _with_model(str(folder), card, weights_file(folder), None, folder / "run.json", device)
+    path = weights_file(folder)
+    return _with_model(str(folder), card, read_weights(path), path, folder / "run.json", device)
 
 
 def load_any(name: Path | str, *, device: torch.device | str = "cpu") -> Released:
@@ -189,11 +192,10 @@ def load_any(name: Path | str, *, device: torch.device | str = "cpu") -> Release
 
 
 def _with_model(
-    name: str, card: dict[str, Any], path: Path, content: bytes | None, file: Path, device: torch.device | str
+    name: str, card: dict[str, Any], weights: dict[str, Tensor], path: Path, file: Path, device: torch.device | str
 ) -> Released:
     config = config_of(card, file)
-    weights = {key: value.float() for key, value in read_weights(path, content).items()}
-    model = build_with(weights, study_of_record(card, file), config, path)
+    model = build_with(converted(weights, torch.float32), study_of_record(card, file), config, path)
     return Released(name, card, model.to(device).eval(), config)
 
 
@@ -213,11 +215,8 @@ def release(
         ValueError: if the runs differ in more than seed, a seed occurs twice, or a run has no metrics.
     """
     target = folder_to_write(to, name)
-    missing = [str(folder) for folder in folders if not (folder / "run.json").exists()]
-    if missing or not folders:
-        raise ValueError(
-            f"no finished run in {', '.join(missing) or 'no folder'}: each needs the run.json that train writes"
-        )
+    if not folders:
+        raise ValueError("name the folders of finished runs, which train and sweep make")
     runs = [read_record(folder) | {"folder": folder} for folder in folders]
     runs.sort(key=lambda run: run["seed"])
     _check_same(runs, ("study",))
@@ -252,11 +251,16 @@ def release(
     }
     path = target / f"{name}.json"
     if weights:
-        trained = read_weights(weights_file(first["folder"]))
-        halves = safetensors.torch.save({key: value.half() for key, value in trained.items()})
+        halved = converted(read_weights(weights_file(first["folder"])), torch.float16)
+        if large := [name for name, value in halved.items() if not value.isfinite().all()]:
+            raise ValueError(
+                f"{weights_file(first['folder'])} has weights beyond 65,504, which float16 cannot hold, in "
+                f"{', '.join(large)}; release the card alone with --no-weights"
+            )
+        halves = safetensors.torch.save(halved)
         card |= {"weights_sha256": hashlib.sha256(halves).hexdigest(), "weights": f"seed {seeds[0]}, float16"}
-        atomic_write(target / f"{name}.safetensors", lambda file: file.write(halves))
-    atomic_write(path, lambda file: file.write((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()))
+        atomic_write(target / f"{name}.safetensors", halves)
+    atomic_write(path, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
     return path
 
 

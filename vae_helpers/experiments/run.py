@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import operator
 import platform
 import subprocess
 import time
@@ -33,7 +32,7 @@ from vae_helpers.experiments.folders import (
 )
 from vae_helpers.experiments.settings import Settings
 from vae_helpers.training import Budget, History, Update, Watch, fit, pick_device
-from vae_helpers.training.budget import check_seed, describe_device
+from vae_helpers.training.budget import check_seed, describe_device, whole_number
 from vae_helpers.training.checkpoint import atomic_write
 from vae_helpers.training.determinism import deterministic_algorithms, reserve_workspace
 
@@ -99,9 +98,9 @@ class Run:
         """Write ``weights.safetensors`` and then ``run.json`` into ``folder``, each atomically."""
         if isinstance(self.model, nn.Module):
             weights = safetensors.torch.save({k: v.contiguous() for k, v in self.model.state_dict().items()})
-            atomic_write(weights_file(folder), lambda file: file.write(weights))
+            atomic_write(weights_file(folder), weights)
         text = json.dumps({**self.record, "history": self.history.state_dict()}, indent=1)
-        atomic_write(folder / "run.json", lambda file: file.write(text.encode()))
+        atomic_write(folder / "run.json", text.encode())
 
 
 class Given(TypedDict, total=False):
@@ -164,6 +163,11 @@ class Job(Generic[C, D]):
         torch.manual_seed(self.seed)
         return build(self.config).to(self.device)
 
+    def claim(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the run folder, if there is one, for this process; see `data.writing.claimed`."""
+        folder = self.given.get("folder")
+        return contextlib.nullcontext() if folder is None else claimed(Path(folder))
+
     def finished(self, steps: int, metrics: dict[str, float], model: Any, history: History, **said: Any) -> Run:
         """The `Run` of this job; ``said``: data, seconds, provenance and measured. It is saved if there is a folder."""
         made: dict[str, Any] = {"seed": self.seed, "budget": self.budget, "fingerprint": self.fingerprint, **said}
@@ -203,8 +207,7 @@ class Job(Generic[C, D]):
                 process works.
             CheckpointError: if the folder's checkpoint is of other data or settings, or cannot be used.
         """
-        folder = self.given.get("folder")
-        with claimed(Path(folder)) if folder is not None else contextlib.nullcontext():
+        with self.claim():
             return self._train(model, batches, update, measure, evaluate, eval_at, pixels, before)
 
     def _train(
@@ -296,7 +299,9 @@ def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
     given = {**given, "seed": check_seed(given["seed"])}
     for name in ("eval_every", "checkpoint_every"):
         if name in given:
-            given[name] = _whole(name, given[name])
+            if (number := whole_number(given[name])) is None:
+                raise ValueError(f"{name} must be a whole number, got {given[name]!r}")
+            given[name] = number
     if torch.get_default_dtype() != torch.float32:
         raise ValueError(
             f"models are trained in float32, and torch's default dtype is {torch.get_default_dtype()}; "
@@ -313,16 +318,6 @@ def prepare(config: C, data: D | None, given: Given) -> Job[C, D]:
     if n := getattr(config, "validation", 0):
         found = found.validation(n)
     return Job(config, found, given, budget, pick_device(), fingerprint, trained)
-
-
-def _whole(name: str, value: Any) -> int:
-    """A count of steps as a plain number."""
-    try:
-        if not isinstance(value, bool):
-            return operator.index(value)
-    except (TypeError, ValueError, RuntimeError):
-        pass
-    raise ValueError(f"{name} must be a whole number, got {value!r}")
 
 
 def provenance(hardware: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import math
 import multiprocessing
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -58,7 +58,8 @@ class How(TypedDict, total=False):
     """How cells are run: what `sweep` and `sweep_plan` take beside the cells."""
 
     workers: int | None
-    """processes of a local cluster, one thread each; default: the number of CPUs"""
+    """processes of a local cluster, one thread each; 0: none, the runs follow each other in this process. Default: the
+    number of CPUs, and 0 at the smoke budget, whose runs are shorter than the start of a process"""
     scheduler: str | None
     """address of a running Dask scheduler (tcp://host:8786) in the place of a local cluster"""
     out: Path | None
@@ -84,9 +85,9 @@ def sweep(
 ) -> pd.DataFrame:
     """Run every combination of settings with every seed; finished cells are not run again.
 
-    Each cell is a Dask task that trains in its run folder (`run.run_folder`) with one thread. A cell that was
-    cut off goes on from its checkpoint; one that fails leaves the others alone. After Ctrl-C the table has what
-    was finished (workers of a running scheduler still end the cells that they are in). With a scheduler on other
+    Each cell trains in its run folder (`run.run_folder`) with one thread, as a Dask task or in this process. A cell
+    that was cut off goes on from its checkpoint; one that fails leaves the others alone. After Ctrl-C the table has
+    what was finished (workers of a running scheduler still end the cells that they are in). With a scheduler on other
     machines, it and its workers need the package, and the run folders must lie on a file system they share.
     A script that is not a notebook calls this under ``if __name__ == "__main__":``.
 
@@ -137,8 +138,8 @@ def _check(how: How) -> None:
         raise ValueError(
             f"give workers ({workers}) for a local cluster or scheduler ({scheduler}) for a running one, not both"
         )
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be at least 1, or 0 for none beside this process; got {workers}")
     if minutes is not None and not (0 < minutes < math.inf):
         raise ValueError(f"the time limit must be a number of minutes above 0, got {minutes}")
     if out is not None and out.is_dir():
@@ -162,10 +163,9 @@ def _run(wanted: list[Cell], title: str, how: How, *, each: bool = False) -> pd.
     note = ""
     try:
         if waiting:
-            with _client(how, len(waiting)) as client:
-                if each and progress:
-                    client.subscribe_topic(TOPIC, lambda event: bar.write(event[1]))
-                for cell, found in _results(client, waiting, until):
+            tell = (lambda event: bar.write(event[1])) if each and progress else None
+            with closing(_outcomes(how, waiting, until, tell)) as outcomes:
+                for cell, found in outcomes:
                     if not isinstance(found, dict):
                         errors[cell] = " ".join(f"{type(found).__name__}: {found}".split())
                     elif found["metrics"]:
@@ -178,9 +178,10 @@ def _run(wanted: list[Cell], title: str, how: How, *, each: bool = False) -> pd.
     left = LATE if until is not None and time.time() >= until else STOPPED
     records |= {cell: record for cell in waiting if cell not in records and (record := cell.finished()) is not None}
     bar.update(len(records) + len(errors), {"failed": len(errors)}, final=True, note=note)
-    table = _table([_row(cell, records.get(cell), errors.get(cell, left)) for cell in wanted])
+    settings = dict.fromkeys(name for cell in wanted for name, _ in cell.named)
+    table = _table([_row(cell, records.get(cell), errors.get(cell, left)) for cell in wanted], settings)
     if out is not None:
-        atomic_write(out, lambda file: file.write(table.to_csv(index=False).encode()))
+        atomic_write(out, table.to_csv(index=False).encode())
     if pack is not None:
         archives, too_large = pack_runs([cell.folder for cell in wanted], runs_root().resolve(), pack)
         if progress:
@@ -242,6 +243,43 @@ def _say(words: str) -> None:
         get_worker().log_event(TOPIC, words)
 
 
+def _outcomes(
+    how: How, waiting: Sequence[Cell], until: float | None, tell: Callable[[Any], None] | None
+) -> Generator[tuple[Cell, dict[str, Any] | Exception], None, None]:
+    """Each cell with its record or its exception, as they come: from workers, or made in this process."""
+    workers = how.get("workers")
+    if workers is None and all(cell.budget is Budget.SMOKE for cell in waiting):
+        workers = 0
+    if workers == 0 and how.get("scheduler") is None:
+        yield from _results_here(waiting, until)
+        return
+    with _client(how, len(waiting)) as client:
+        if tell is not None:
+            client.subscribe_topic(TOPIC, tell)
+        yield from _results(client, waiting, until)
+
+
+def _results_here(waiting: Sequence[Cell], until: float | None) -> Iterator[tuple[Cell, dict[str, Any] | Exception]]:
+    """The cells one after the other; torch's generator and number of threads are put back after each."""
+    threads = torch.get_num_threads()
+    for cell in waiting:
+        found: dict[str, Any] | Exception
+        try:
+            with torch.random.fork_rng():
+                found = _run_cell(cell.study, plain(cell.config), until=until, **_where(cell))
+        except Exception as error:
+            found = error
+        finally:
+            torch.set_num_threads(threads)
+        if isinstance(found, dict) and not found["metrics"] and (until is None or time.time() < until):
+            raise KeyboardInterrupt  # which the training has taken for its own
+        yield cell, found
+
+
+def _where(cell: Cell) -> dict[str, Any]:
+    return {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
+
+
 @contextmanager
 def _client(how: How, n_cells: int) -> Iterator[Any]:
     """A connected Dask client; a local cluster lives as long as it."""
@@ -292,10 +330,9 @@ def _results(
     from distributed import KilledWorker, as_completed
 
     def submit(cell: Cell, attempt: str = "", priority: int = 0) -> Any:
-        where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
         key = f"{cell.study}-{cell.folder}{attempt}"  # one a folder: two sweeps on a scheduler share the run
         options = {"key": key, "priority": priority}
-        return client.submit(_run_cell, cell.study, plain(cell.config), until=until, **where, **options)
+        return client.submit(_run_cell, cell.study, plain(cell.config), until=until, **_where(cell), **options)
 
     def outcome(future: Any) -> dict[str, Any] | Exception:
         try:
@@ -316,10 +353,11 @@ def _results(
         yield cell, outcome(submit(cell, " alone"))
 
 
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows, their columns in one order whichever of them failed."""
+def _table(rows: list[dict[str, Any]], settings: Collection[str]) -> pd.DataFrame:
+    """The rows, their columns in one order whichever of them failed: study, settings, what was run and found."""
+    first = ["study", *settings]
     table = pd.DataFrame(rows)
-    return table[sorted(table, key=lambda name: LAST.index(name) if name in LAST else -1)]
+    return table[sorted(table, key=lambda name: (name not in first, LAST.index(name) if name in LAST else -1))]
 
 
 def _row(cell: Cell, record: dict[str, Any] | None, error: str) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy.stats import ttest_rel
 
 from vae_helpers.experiments import released
 from vae_helpers.experiments.records import read_record
@@ -50,22 +50,36 @@ def _read_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
         text = path.read_text(encoding="utf-8")
         if "\0" in text:
             raise ValueError("it holds NUL bytes")
-        table = pd.read_csv(io.StringIO(text), comment="#")
+        lines = text.splitlines(keepends=True)
+        head = list(itertools.takewhile(lambda line: line.startswith("# "), lines))
+        table = pd.read_csv(io.StringIO("".join(lines[len(head) :])))
         columns = list(table.columns)
-        missing = [name for name in ("study", "seed", "budget", "status", "seconds") if name not in columns]
+        missing = [name for name in ("study", "seed", "budget", "status") if name not in columns]
         if missing or table.empty:
             raise ValueError(f"it has no {', '.join(missing) or 'row'}")
-        numbers = ["seed", *columns[columns.index("status") + 1 : columns.index("seconds") + 1]]
-        if words := [name for name in numbers if not pd.api.types.is_numeric_dtype(table[name])]:
-            raise ValueError(f"{', '.join(words)} must be numbers")
         if table[["study", "seed", "budget", "status"]].isna().any(axis=None):
             raise ValueError("a row has no study, seed, budget or status")
+        if words := _not_numbers(table):
+            raise ValueError(f"{', '.join(words)} must be numbers")
     except (OSError, ValueError, RecursionError) as error:  # of pandas: ParserError, EmptyDataError
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise ValueError(
             f"{path} is no table of a sweep ({reason}). Check it out again, or run the sweep again."
         ) from None
-    return table, [line[2:] for line in text.splitlines() if line.startswith("# ")]
+    return table, [line[2:].rstrip("\r\n") for line in head]
+
+
+def _not_numbers(table: pd.DataFrame) -> list[str]:
+    """Columns that must hold numbers and do not: the seeds, and what the finished runs measured."""
+    finished = table[table["status"] == "finished"]
+    if finished.empty:
+        measured: list[str] = []
+    elif "seconds" not in table:
+        raise ValueError("it has no seconds")
+    else:
+        columns = list(table.columns)
+        measured = columns[columns.index("status") + 1 : columns.index("seconds") + 1]
+    return [name for name in ("seed", *measured) if not pd.api.types.is_numeric_dtype(table[name])]
 
 
 def load_curves(name: str) -> pd.DataFrame:
@@ -117,11 +131,11 @@ def release_table(name: str, source: Path, *, note: str = "", curves: bool = Fal
         raise ValueError(f"{source} has values that are not finite in {', '.join(infinite)}")
     if curves:
         along = _curves(with_folders).to_csv(index=False, float_format=f"%.{DIGITS}g")
-        atomic_write(target / f"{name}{CURVES}", lambda file: file.write(along.encode()))
+        atomic_write(target / f"{name}{CURVES}", along.encode())
     rows = table.to_csv(index=False, float_format=f"%.{DIGITS}g")
     head = "".join(f"# {line}\n" for line in (command, note) if line)
     path = target / f"{name}.csv"
-    atomic_write(path, lambda file: file.write((head + rows).encode()))
+    atomic_write(path, (head + rows).encode())
     return path
 
 
@@ -146,6 +160,8 @@ def _curves(table: pd.DataFrame) -> pd.DataFrame:
         except ValueError as error:
             raise ValueError(f"no curves without the records of the runs ({error}); run the sweep again") from None
         rows += [{**run[keys], **evaluation} for evaluation in record.get("history", {}).get("evals", [])]
+    if not rows:
+        raise ValueError("the runs were not evaluated along the way: there are no curves; release the table alone")
     return pd.DataFrame(rows).astype({"step": int})
 
 
@@ -231,6 +247,8 @@ def paired_difference(arm: pd.Series, base: pd.Series) -> Difference:
     Raises:
         ValueError: for a seed that comes twice, or fewer than two in common, of which no interval can be had.
     """
+    from scipy.stats import ttest_rel  # a second to import
+
     for name, values in (("arm", arm), ("base", base)):
         if not values.index.is_unique:
             raise ValueError(f"a seed comes twice in {name}: {sorted(values.index)}; choose one setting first")

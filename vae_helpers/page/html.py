@@ -93,5 +93,5 @@ def write_page(spec: Spec, path: str | Path, *, title: str, about: str = "") -> 
         ValueError: as `fragment`. OSError: if the file cannot be written.
     """
     path, text = Path(path), page_html(spec, title=title, about=about).encode()
-    atomic_write(path, lambda file: file.write(text))
+    atomic_write(path, text)
     return path

@@ -89,13 +89,18 @@ def check_seed(seed: Any) -> int:
     Raises:
         ValueError: for anything but a whole number from 0 to 2^63 - 1, which every generator takes.
     """
-    try:
-        number = operator.index(seed)
-    except (TypeError, ValueError, RuntimeError):
-        number = -1
-    if isinstance(seed, bool) or not 0 <= number < 2**63:
+    number = whole_number(seed)
+    if number is None or not 0 <= number < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {str(seed)[:80]}")
     return number
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number, Python's, numpy's or torch's, as a plain one; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def setup(seed: int, *, verbose: bool = True) -> Setup:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 
 import torch
 
-from vae_helpers.data.writing import sync
+from vae_helpers.data.writing import write_whole
+from vae_helpers.training.memory import of_memory
 
 FORMAT = 1
 DIGEST_BYTES = 32
@@ -23,34 +22,23 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, read or used; the message names the file and what to do."""
 
 
-def atomic_write(path: Path, write: Any) -> None:
-    """Let ``write(file)`` fill a temporary file beside ``path``, sync it and rename it into place.
-
-    Whatever happens before the rename, the file that was at ``path`` stays as it was.
+def atomic_write(path: Path, content: bytes) -> None:
+    """`data.writing.write_whole` in a folder that is made.
 
     Args:
-        path: the final name; its folder is made. write: called with a file open for binary writing.
+        path: the final name. content: of the file.
 
     Raises:
-        CheckpointError: if anything cannot be written (disk full, no permission).
+        CheckpointError: if it cannot be written (disk full, no permission); what was at ``path`` stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-            sync(file)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+        write_whole(path, content)
+    except OSError as error:
         kept = f" The last one, {path}, is untouched." if path.exists() else ""
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"cannot write {path}: {reason}. Free some space or choose another folder.{kept}"
+            f"cannot write {path}: {error}. Free some space or choose another folder.{kept}"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -65,7 +53,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
     content = buffer.getvalue()
-    atomic_write(path, lambda file: file.write(hashlib.sha256(content).digest() + content))
+    atomic_write(path, hashlib.sha256(content).digest() + content)
 
 
 def check_writable(path: Path) -> None:
@@ -109,11 +97,17 @@ def load(
             listed) or data.
     """
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
-            raise ValueError("its content does not match its sha256")  # torch.load does not look at checksums
-        state = torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle, runtime and OS errors all mean the same here
+        with path.open("rb") as file:
+            digest = file.read(DIGEST_BYTES)
+            if hashlib.file_digest(file, "sha256").digest() != digest:  # piece by piece: it may be of any size
+                raise ValueError("its content does not match its sha256")  # torch.load does not look at checksums
+            file.seek(DIGEST_BYTES)
+            state = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}). Check who may read it.") from error
+    except Exception as error:  # zip, pickle and runtime errors all mean the same here
+        if of_memory(error):
+            raise
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is no whole checkpoint ({reason}). Delete it to start afresh, or put an earlier copy there."
@@ -154,14 +148,3 @@ def _same(what: str, path: Path, saved: Mapping[str, Any], wanted: Mapping[str, 
             f"{path} is of another {what} ({'; '.join(differences[:4])}{more}). "
             "Use the settings it was made with, or another folder."
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # Windows has no way to open a folder
-    with contextlib.suppress(OSError):  # some file systems do not open or sync a folder
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

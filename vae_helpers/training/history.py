@@ -15,7 +15,7 @@ class History:
     Args:
         rows: one dict a window: ``step`` (its last step), ``seconds`` and each term's mean, nats.
         evals: one dict an evaluation: ``step`` and what the evaluation returned.
-        interrupted: True if the run was stopped by hand before its last step.
+        interrupted: True if the run was stopped by hand, be it in its last step, or by a time limit before that.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)

@@ -17,6 +17,7 @@ from vae_helpers.data import Stream
 from vae_helpers.training import checkpoint as checkpoints
 from vae_helpers.training.capture import CapturedStep
 from vae_helpers.training.history import History
+from vae_helpers.training.memory import of_memory
 from vae_helpers.training.progress import Progress
 from vae_helpers.training.updates import GradientStep, Objective, Update
 
@@ -146,9 +147,10 @@ def fit(
                     run.show()
                 began += time.perf_counter() - paused
             bar.update(run.at, run.last_terms())
-    run.history.interrupted = stopping and run.at < steps
+    unfinished = run.at < steps
+    run.history.interrupted = interrupt.is_set() or (stopping and unfinished)
     why = "by hand" if until is None or time.time() < until else "at the time limit"
-    note = f"stopped {why} at step {run.at:,} of {steps:,}" if run.history.interrupted else ""
+    note = f"stopped {why} at step {run.at:,} of {steps:,}" if run.history.interrupted and unfinished else ""
     bar.update(run.at, run.last_terms(), final=True, note=note)
     model.eval()
     return run.history
@@ -253,9 +255,11 @@ class _Run:
             self.batches.load_state_dict(state["batches"])
             self.history.load_state_dict(state["history"])
             torch.set_rng_state(state["rng"]["cpu"])
-            if torch.cuda.is_available() and state["rng"]["cuda"]:
-                torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+            for device, of_device in zip(range(torch.cuda.device_count()), state["rng"]["cuda"], strict=False):
+                torch.cuda.set_rng_state(of_device, device)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            if of_memory(error):
+                raise
             reason = str(error).splitlines()[0][:120] if str(error) else ""
             raise checkpoints.unusable(self.path, f"{type(error).__name__}: {reason}") from error
         self.at = self.last_good = state["step"]
