@@ -1,5 +1,6 @@
 """The guards taken away, one at a time, in the process that is tried: the checks of the other files then fail."""
 
+import hashlib
 import random
 import signal
 import sys
@@ -34,7 +35,8 @@ def unchecked():
 
         __hash__ = None
 
-    checkpoint.hashlib = SimpleNamespace(sha256=lambda content: SimpleNamespace(digest=lambda: Fits(32)))
+    digest = SimpleNamespace(digest=lambda: Fits(32))
+    checkpoint.hashlib = SimpleNamespace(sha256=hashlib.sha256, file_digest=lambda file, name: digest)
 
 
 def unlocked():
