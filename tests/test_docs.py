@@ -80,7 +80,7 @@ def test_every_block_of_the_page_on_extending_runs(place, monkeypatch, capsys):
             study = words.split(" train ")[1].split()[0].removesuffix(".py")
             words += " " + " ".join(SMALL[study])
         else:  # a sweep: its grid and seeds as they are, on few steps
-            words = words.replace("--grid ", "--grid steps=3 batch_size=8 ") + " --workers 1"
+            words = words.replace("--grid ", "--grid steps=3 batch_size=8 ")
         seen.append(type_in(words, monkeypatch, capsys))
     assert len(seen) == 5
     assert "test_importance_log_px" in seen[0]
@@ -197,14 +197,14 @@ def in_seconds(line):
     line = re.sub(r"--seeds \S+", "--seeds 0", re.sub(r"--eval-every \d+", "--eval-every 1", line))
     if " sweep " in line:
         line = re.sub(r"(\w+=[^\s,]+)(?:,\S+)", r"\1", re.sub(r" steps=\S+", "", line))
-        return line.replace("--grid", "--grid steps=2") + " --workers 1"
+        return line.replace("--grid", "--grid steps=2")
     return re.sub(r"--steps \d+", "", line) + " --steps 2" if " train " in line else line
 
 
 def test_commands_are_found_and_shortened():
     assert len(COMMANDS) >= 8
     long = "python -m vae_helpers sweep m1 --budget full --grid z_dim=5,10 h_dims=3x3 steps=7 --seeds 0..2"
-    short = "python -m vae_helpers sweep m1 --budget smoke --grid steps=2 z_dim=5 h_dims=3x3 --seeds 0 --workers 1"
+    short = "python -m vae_helpers sweep m1 --budget smoke --grid steps=2 z_dim=5 h_dims=3x3 --seeds 0"
     assert in_seconds(long) == short
 
 

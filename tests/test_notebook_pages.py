@@ -1,6 +1,8 @@
 """Committed notebooks were run from top to bottom and hold only what shows without a kernel."""
 
 import importlib.util
+import symtable
+from collections import Counter
 from pathlib import Path
 from statistics import median
 
@@ -105,3 +107,33 @@ def test_every_exercise_links_its_solutions(path):
     assert headings == [f"## Exercises ([solutions](solutions/{number}_solutions.ipynb))"]
     solutions = (path.parent / "solutions" / f"{number}_solutions.ipynb").read_text()
     assert f"(../{path.name})" in solutions
+
+
+def names_of(source):
+    """(names that a cell gives at its top level, names that it reads from outside of its functions' own)."""
+    given, read = set(), set()
+
+    def look(table, top):
+        for symbol in table.get_symbols():
+            if top and (symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()):
+                given.add(symbol.get_name())
+            if symbol.is_referenced() and (top or symbol.is_global()):
+                read.add(symbol.get_name())
+        for inner in table.get_children():
+            look(inner, top=False)
+
+    look(symtable.symtable(source, "cell", "exec"), top=True)
+    return given, read
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_name_that_another_cell_reads_has_one_meaning(path):
+    """So cells can be run again in any order, once they all were run."""
+    cells = [names_of(cell.source) for cell in code_cells(path) if not cell.source.startswith(("%", "!"))]
+    given = Counter(name for names, _ in cells for name in names)
+    unclear = {name for names, read in cells for name in read - names if given[name] > 1}
+    assert not unclear
+
+
+def test_a_name_with_two_meanings_is_seen():
+    assert names_of("def f(x):\n    return x + y\na = [f(b) for b in c]") == ({"f", "a"}, {"f", "y", "c"})

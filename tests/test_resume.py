@@ -1,4 +1,4 @@
-"""A training process killed at random moments and resumed ends where the uninterrupted one ends, bit for bit."""
+"""A training process killed at a random moment and resumed ends where the uninterrupted one ends, bit for bit."""
 
 import json
 import os
@@ -11,7 +11,6 @@ import time
 import pytest
 
 WORDS = ["gaussians", "--steps", "3000", "--checkpoint-every", "100"]  # tests/torture kills every study
-KILLS = 2
 PATIENCE_S = 120  # for a start on a busy machine; a run takes a few seconds
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
@@ -33,7 +32,7 @@ def stamp(path):
 
 
 def kill_after_a_checkpoint(process, path, delay):
-    """SIGKILL ``delay`` seconds after the process wrote its first checkpoint; False if it had finished by then."""
+    """SIGKILL ``delay`` seconds after the process wrote its first checkpoint."""
     before, began = stamp(path), time.monotonic()
     while stamp(path) == before and process.poll() is None:
         assert time.monotonic() - began < PATIENCE_S
@@ -41,10 +40,7 @@ def kill_after_a_checkpoint(process, path, delay):
     time.sleep(delay)
     process.kill()
     said, _ = process.communicate()
-    if process.returncode == 0:
-        return False
     assert process.returncode == -signal.SIGKILL, said.decode()
-    return True
 
 
 def result(folder):
@@ -54,16 +50,12 @@ def result(folder):
     return {key: run[key] for key in ("config", "seed", "steps", "metrics", "history")}
 
 
-def test_a_run_killed_at_random_moments_equals_the_uninterrupted_one(tmp_path):
+def test_a_run_killed_at_a_random_moment_equals_the_uninterrupted_one(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     undisturbed = start(whole)
-    killed = 0
-    for attempt in range(KILLS):
-        delay = random.uniform(0, 0.3)
-        print(f"kill {attempt}: {delay:.3f} s after a checkpoint")  # shown if the test fails
-        process = start(broken, *(["--resume"] if attempt else []))
-        killed += kill_after_a_checkpoint(process, broken / "checkpoint.pt", delay)
-    assert killed >= KILLS - 1
+    delay = random.uniform(0, 0.3)
+    print(f"killed {delay:.3f} s after a checkpoint")  # shown if the test fails
+    kill_after_a_checkpoint(start(broken), broken / "checkpoint.pt", delay)
     finish(start(broken, "--resume"))
     finish(undisturbed)
     assert (broken / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).resolve().parent
-SAMPLE = 2  # cases of each test without --torture
+SAMPLE = 1  # cases of each test without --torture
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # the harness needs its limits and signals
 START, END = "<!-- counts -->", "<!-- /counts -->"
 

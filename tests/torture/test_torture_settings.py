@@ -192,7 +192,7 @@ def test_places(command, place, digits, finished, tmp_path):
         "page": ("page", "run", "--out", "p.html"),
         "release": ("release", "study/name", "run", "--to", "to"),
         "data": ("data", digits),
-        "sweep": ("sweep", "gaussians", "--seeds", "0", "--grid", "steps=5", "--workers", "0"),
+        "sweep": ("sweep", "gaussians", "--seeds", "0", "--grid", "steps=5", "--workers", "-1"),
     }[command]
     ended = run(*words, folder=folder)
     works_or_says(ended, "workers")
