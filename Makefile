@@ -25,7 +25,7 @@ lab: setup       ## open JupyterLab at the first notebook (PORT=8888)
 test: setup      ## the whole suite, notebooks included, at the smoke budget
 	$(BIN)/python -m pytest --nbval-lax -n 2 --dist loadscope --no-loadscope-reorder notebooks tests  # the long ones first
 
-torture: setup   ## kills, faults and malformed files: all cases, half an hour; counts go to docs/reliability.md
+torture: setup   ## kills, faults and malformed files: all cases, twenty minutes; counts go to docs/reliability.md
 	$(BIN)/python -m pytest -q -p no:nbval -o addopts= -n 2 --dist worksteal --torture --torture-table docs/reliability.md tests/torture
 
 lint: setup      ## style and types
