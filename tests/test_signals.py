@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae_helpers.__main__ import ENDING, _end_as_by_hand, _print_anywhere, main
+from vae_helpers.__main__ import ENDING, _end_as_by_hand, main
 from vae_helpers.data.writing import claimed
 from vae_helpers.experiments import gaussians, m2
 from vae_helpers.experiments.gaussians import GaussiansConfig
@@ -123,13 +123,13 @@ def test_nothing_is_written_into_a_folder_that_another_run_holds(tmp_path, monke
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".in-use"]
 
 
-def test_output_that_is_closed_takes_every_letter(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
-    monkeypatch.setattr("locale.getencoding", lambda: "ascii")
-    _print_anywhere()
-    with sys.stdout as out:
-        print("smoke · seed 0", file=out)
-        assert out.encoding == "utf-8"
+def test_output_that_is_closed_takes_every_letter(tmp_path, environment):
+    ascii_only = environment | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    words = [sys.executable, "-c", "import os, sys; os.close(1); os.execv(sys.executable, sys.argv[1:])"]
+    ended = subprocess.run(
+        [*words, *command(tmp_path / "run", steps=5)], env=ascii_only, capture_output=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_ctrl_c_outside_of_training_is_one_word(monkeypatch, capsys):

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import os
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from jupyter_client.manager import start_new_kernel
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PATIENCE_S = 300
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as the other files")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 from cases import STUDIES, train
 from harness import ENVIRONMENT, HERE, Command, How, contents, copy, refused, run, succeeds, tidy, whole
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits, forks and /proc")
 OF_A_RUN = ("run.json", "weights.safetensors", "split.json")
 
 

@@ -6,7 +6,6 @@ import json
 import pickle
 import random
 import shutil
-import sys
 from pathlib import Path
 
 import malformed
@@ -14,7 +13,6 @@ import pytest
 from cases import train
 from harness import How, copy, frugal, refused, run, succeeds
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 NOWHERE = Path("/nowhere")  # in place of a canary, for names only
 
 

@@ -3,15 +3,12 @@
 import hashlib
 import random
 import signal
-import sys
 from types import SimpleNamespace
 
 import malformed
 import pytest
 from cases import train
 from harness import Command, How, copy, refused, run, succeeds, whole
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits, forks and /proc")
 
 
 def written_in_place():

@@ -33,7 +33,6 @@ from harness import (
     whole,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL, forks and /proc")
 OF_A_RUN = ("run.json", "weights.safetensors", "split.json")
 
 

@@ -11,7 +11,6 @@ from harness import ENVIRONMENT, HERE, How, copy, refused, run, succeeds
 
 from vae_helpers.experiments import study_of
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 VALUES = {"-1": "-1", "0": "0", "nan": "nan", "inf": "inf", "1e30": "1e30", "empty": "", "long": "x" * 10_000,
           "2^64": str(2**64), "letters": "é名\u202e\U0001f600", "climbing": "../../../etc"}  # fmt: skip
 OF_TRAIN = ("seed", "budget", "out", "checkpoint-every", "eval-every", "tensorboard", "resume")
