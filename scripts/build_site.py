@@ -39,7 +39,7 @@ import vae_helpers as vh
 from vae_helpers.experiments.released import load_released, read_card, released_names
 from vae_helpers.explorer.explorers import EMBED, STILL
 from vae_helpers.library import page_spec
-from vae_helpers.page import Arrays, NotInAPage, fragment, page_decoder
+from vae_helpers.page import Arrays, NotInAPage, fragment, from_text, page_decoder
 from vae_helpers.page.html import POLICY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,7 +199,7 @@ def shows_released(output: nbformat.NotebookNode) -> bool:
     """True if all models of an explorer's page are released ones: a short run shows them as a long one does."""
     text = output.data["text/html"]
     fields = json.loads(re.search(r'-fields">(.*?)</script>', text)[1])
-    data = base64.b64decode(re.search(r'-data">(.*?)</script>', text)[1])
+    data = from_text(re.search(r'-data">(.*?)</script>', text)[1])
     return decoders_of(fields, data) <= released_decoders()
 
 

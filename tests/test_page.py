@@ -1,6 +1,6 @@
 """Decoders that run in a page: JavaScript against Python, pixel by pixel; files that are damaged; what a page holds."""
 
-import base64
+import importlib.util
 import json
 import math
 import subprocess
@@ -42,7 +42,9 @@ from vae_helpers.nets import (
 from vae_helpers.page import (
     Arrays,
     NotInAPage,
+    as_text,
     fragment,
+    from_text,
     front_end,
     half_is_enough,
     latent_spec,
@@ -55,37 +57,50 @@ from vae_helpers.page import (
 )
 from vae_helpers.priors import MixturePrior, StandardNormal
 
-STATIC = Path(__file__).resolve().parents[1] / "vae_helpers" / "page" / "static"
+ROOT = Path(__file__).resolve().parents[1]
+STATIC = ROOT / "vae_helpers" / "page" / "static"
+DOUBLING = {"op": "conv_transpose", "kernel": [4, 4], "stride": [2, 2], "padding": [1, 1], "output_padding": [0, 0]}
 LARGEST = 1 / 512  # difference of a pixel
 RUN = """
 import { readFileSync } from "node:fs";
 import * as page from "./decoder.mjs";
+let instances = 0;
+const { Instance } = WebAssembly;
+if (process.argv[2] === "plain") globalThis.WebAssembly = undefined;
+else WebAssembly.Instance = function (...given) { instances++; return new Instance(...given); };
 const cases = JSON.parse(readFileSync("cases.json"));
-const answers = cases.map(({ decoder, index, data, z, labels }) => {
+const answers = await Promise.all(cases.map(async ({ decoder, index, data, z, labels }) => {
   try {
-    const model = new page.Decoder(decoder, page.readArrays(index, page.fromBase64(data)));
+    const model = new page.Decoder(decoder, page.readArrays(index, await page.unpacked(data)));
     return { x: z.map((code, i) => Array.from(model.decode(code, labels ? labels[i] : null))) };
   } catch (error) {
     return { error: error.message };
   }
-});
-console.log(JSON.stringify(answers));
+}));
+console.log(JSON.stringify({ answers, instances }));
 """
 
 
 @pytest.fixture
 def in_javascript(tmp_path):
-    """A function that runs cases in JavaScript: pixels or an error for each."""
+    """A function that runs cases in JavaScript: pixels or an error for each; ``plain`` is without WebAssembly."""
     (tmp_path / "decoder.mjs").write_text((STATIC / "decoder.js").read_text())
     (tmp_path / "run.mjs").write_text(RUN)
 
-    def run(cases):
+    def run(cases, plain=False):
         (tmp_path / "cases.json").write_text(json.dumps(cases))
         done = node(
-            [str(tmp_path / "run.mjs")], return_completed_process=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+            [str(tmp_path / "run.mjs"), *["plain"] * plain],
+            return_completed_process=True,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert done.returncode == 0
-        return json.loads(done.stdout)
+        found = json.loads(done.stdout)
+        doubling = [DOUBLING.items() <= layer.items() for c in cases for layer in c["decoder"]["layers"]]
+        assert found["instances"] == (0 if plain else sum(doubling))
+        return found["answers"]
 
     return run
 
@@ -99,7 +114,7 @@ def case(model, *, half=True, n=6):
     y = torch.arange(n) % k if k else None
     with torch.inference_mode():
         x = model.decode_mean(z) if y is None else model.decode_mean(z, model.one_hot(y))
-    data = base64.b64encode(arrays.data).decode()
+    data = as_text(arrays.data)
     labels = None if y is None else y.tolist()
     return {"decoder": decoder, "index": arrays.index, "data": data, "z": z.tolist(), "labels": labels}, x
 
@@ -114,10 +129,13 @@ DRAWING = [
 ]  # all models that have a decoder
 
 
-def test_every_released_decoder_draws_the_same_pixels(in_javascript):
+@pytest.mark.parametrize("plain", [False, True], ids=["WebAssembly", "plain"])
+def test_every_released_decoder_draws_the_same_pixels(in_javascript, plain):
     assert len(DRAWING) > 15
     cases = [case(load_released(name).model) for name in DRAWING]
-    for name, found, (_, x) in zip(DRAWING, in_javascript([content for content, _ in cases]), cases, strict=True):
+    for name, found, (_, x) in zip(
+        DRAWING, in_javascript([content for content, _ in cases], plain), cases, strict=True
+    ):
         assert x.shape[1] >= 2, name
         check(found, x, most=1e-4)  # the released weights are half-precision numbers already
 
@@ -143,6 +161,7 @@ MODELS = {
     "logistic": lambda: vae(MLP(3, [7], 18), Logistic()),
     "levels of a logistic": lambda: vae(MLP(3, [7], 18), Levels(Logistic())),
     "convolutions, grey": lambda: vae(ConvDecoder(3, (16, 16), channels=(4, 6), h_dim=8)),
+    "convolutions, sides of 6 and 12": lambda: vae(ConvDecoder(3, (24, 24), channels=(4, 6, 5), h_dim=8)),
     "convolutions, odd sides": lambda: vae(ConvDecoder(3, (3, 13, 10), channels=(4, 6), h_dim=8)),
     "cropped, 28x28": lambda: vae(CropDecoder(3, (28, 28))),
     "cropped, colour": lambda: vae(CropDecoder(3, (3, 41, 17), h_channels=5)),
@@ -160,14 +179,26 @@ MODELS = {
 }
 
 
-def test_every_layer_and_likelihood_draws_the_same_pixels(in_javascript):
+@pytest.mark.parametrize("plain", [False, True], ids=["WebAssembly", "plain"])
+def test_every_layer_and_likelihood_draws_the_same_pixels(in_javascript, plain):
     cases = []
     for make in MODELS.values():
         torch.manual_seed(0)
         cases.append(case(make(), half=False))
-    for name, found, (_, x) in zip(MODELS, in_javascript([content for content, _ in cases]), cases, strict=True):
+    for name, found, (_, x) in zip(MODELS, in_javascript([content for content, _ in cases], plain), cases, strict=True):
         assert x.std() > 0.001, name
         check(found, x, most=1e-5 * max(1.0, x.abs().max().item()))
+
+
+def test_the_decoder_holds_the_assembled_module():
+    spec = importlib.util.spec_from_file_location("build_wasm", ROOT / "scripts" / "build_wasm.py")
+    builder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    text = (STATIC / "decoder.js").read_text()
+    assert builder.with_module(text) == text, "run: python scripts/build_wasm.py"
+    assert builder.with_module(text.replace('FOUR_PIXELS = "', 'FOUR_PIXELS = "AAAA')) == text
+    with pytest.raises(ValueError, match="must hold the line"):
+        builder.with_module("")
 
 
 def encoded(model, x):
@@ -176,7 +207,7 @@ def encoded(model, x):
     encoder = page_encoder(model, arrays, x.shape[1], half=False)
     with torch.inference_mode():
         z = model.encode(x)[0]
-    data = base64.b64encode(arrays.data).decode()
+    data = as_text(arrays.data)
     return {"decoder": encoder, "index": arrays.index, "data": data, "z": x.tolist(), "labels": None}, z
 
 
@@ -257,7 +288,7 @@ def altered(content, **changes):
 def test_a_damaged_or_foreign_file_is_an_error_in_one_sentence(in_javascript):
     torch.manual_seed(0)
     good, x = case(vae(MLP(3, [5], 9)), half=False)
-    data = base64.b64decode(good["data"])
+    data = from_text(good["data"])
     unknown, wider, missing, alien = (altered(good) for _ in range(4))
     unknown["decoder"]["layers"][1]["op"] = "constructor"
     wider["decoder"]["layers"][0]["n_out"] = 6
@@ -270,8 +301,10 @@ def test_a_damaged_or_foreign_file_is_an_error_in_one_sentence(in_javascript):
         "have 15 values, which is not what": wider,
         "weights w1 are missing": missing,
         "type object, which this page cannot read": alien,
-        "is cut": altered(good, data=base64.b64encode(data[:-8]).decode()),
-        "values that are no numbers": altered(good, data=base64.b64encode(nan).decode()),
+        "its data are damaged": altered(good, data=good["data"][:40] + "AAAA" + good["data"][44:]),
+        "data are damaged": altered(good, data="not in base64"),
+        "is cut": altered(good, data=as_text(data[:-8])),
+        "values that are no numbers": altered(good, data=as_text(nan)),
         "takes 3 values and gets 2": altered(good, z=[[0.0, 1.0]]),
     }
     answers = in_javascript(list(cases.values()))

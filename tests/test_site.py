@@ -109,7 +109,7 @@ def test_letters_of_other_kinds_are_characters(builder):
 def test_the_front_page_begins_with_a_live_explorer(site):
     text = (site / "index.html").read_text()
     assert text.index('class="vae-live"') < text.index("The notebooks</h2>")
-    assert text.count("mount(root, fields") == 1
+    assert text.count("mountTexts(root, fields.") == 1
 
 
 def test_stored_explorers_are_in_the_pages_and_plumbing_is_folded(site):

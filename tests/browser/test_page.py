@@ -75,8 +75,9 @@ def opened(browser, pages):
     """A function that opens a page and fails the test if anything was fetched or went wrong in it."""
     opened, troubles = [], []
 
-    def open_page(kind, width=1100, folder=pages, **options):
+    def open_page(kind, width=1100, folder=pages, script="", **options):
         page = browser.new_page(viewport={"width": width, "height": 760}, **options)
+        page.add_init_script(script)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
         address = f"file://{folder / kind}.html"
@@ -269,6 +270,14 @@ def test_without_scripts_a_sentence_stands_in_its_place(browser, pages):
     page.goto(f"file://{pages / 'latents.html'}")
     page.get_by_text("This explorer needs JavaScript.").wait_for(timeout=5000)
     context.close()
+
+
+def test_the_page_lets_webassembly_draw_a_face(opened, pages):
+    count = "constructor(...given) { super(...given); window.made = (window.made ?? 0) + 1; }"
+    script = f"WebAssembly.Instance = class extends WebAssembly.Instance {{ {count} }};"
+    page = opened("faces", script=script)
+    edited(page).wait_for()
+    assert page.evaluate("window.made") == 4  # transposed convolutions of the decoder
 
 
 def test_a_script_in_a_name_does_nothing(opened, tmp_path):

@@ -1,6 +1,6 @@
 """A model's decoder and its controls as one HTML file that needs no kernel and no network."""
 
-from vae_helpers.page.arrays import Arrays
+from vae_helpers.page.arrays import Arrays, as_text, from_text
 from vae_helpers.page.choice import spec_for
 from vae_helpers.page.decoding import NotInAPage, half_is_enough, page_decoder, page_encoder
 from vae_helpers.page.html import fragment, front_end, page_html, refreshed, style, write_page
@@ -10,10 +10,12 @@ __all__ = [
     "Arrays",
     "NotInAPage",
     "Spec",
+    "as_text",
     "comparison_spec",
     "component_spec",
     "factor_spec",
     "fragment",
+    "from_text",
     "front_end",
     "half_is_enough",
     "label_spec",

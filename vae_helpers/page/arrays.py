@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from typing import Any
 
 import numpy as np
@@ -40,3 +42,13 @@ class Arrays:
     def data(self) -> bytes:
         """All arrays."""
         return b"".join(self._parts)
+
+
+def as_text(data: bytes) -> str:
+    """Bytes as a page holds them: packed by zlib, in base64."""
+    return base64.b64encode(zlib.compress(data, 9)).decode()
+
+
+def from_text(text: str) -> bytes:
+    """The bytes that `as_text` packed."""
+    return zlib.decompress(base64.b64decode(text))

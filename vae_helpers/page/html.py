@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import itertools
 import json
@@ -11,11 +10,14 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from vae_helpers.page.arrays import as_text
 from vae_helpers.page.specs import Spec
 from vae_helpers.training.checkpoint import atomic_write
 
 # scripts and styles of the page itself, pictures that it makes; nothing is fetched
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+)
 _numbers = itertools.count(1)
 
 
@@ -45,11 +47,10 @@ def fragment(spec: Spec, *, without: str = "This explorer needs JavaScript.") ->
         raise ValueError(f"{spec.needs_kernel}; open the explorer in a notebook, where the kernel draws")
     name = f"vae-{spec.fields['crc']:08x}-{next(_numbers)}"
     fields = json.dumps(spec.fields, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    data = base64.b64encode(spec.data).decode()
     return (
         f'<div class="vae-live" id="{name}"><p>{html.escape(without)}</p></div>\n'
         f'<script type="application/json" id="{name}-fields">{fields}</script>\n'
-        f'<script type="text/plain" id="{name}-data">{data}</script>\n'
+        f'<script type="text/plain" id="{name}-data">{as_text(spec.data)}</script>\n'
         f"{parts_that_run(name)}"
     )
 
@@ -60,7 +61,7 @@ def parts_that_run(name: str) -> str:
     return (
         f'<style>{style()}</style>\n<script type="module">{front_end()}\n'
         f"const [root, fields, data] = {start};\n"
-        "mount(root, fields.textContent, data.textContent);\n</script>\n"
+        "mountTexts(root, fields.textContent, data.textContent);\n</script>\n"
     )
 
 

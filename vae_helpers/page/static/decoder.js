@@ -1,5 +1,6 @@
 // The decoder of a VAE in plain JavaScript: no framework, no build step, no request.
 //
+//   const bytes = await unpacked(text);
 //   const arrays = readArrays(spec.arrays, bytes);        // typed arrays by name
 //   const decoder = new Decoder(spec.models[0].decoder, arrays);
 //   const x = decoder.decode(z, label);                   // Float32Array of pixels, 0 to 1
@@ -37,6 +38,17 @@ export function fromBase64(text) {
   const raw = atob(text.trim()), bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   return bytes;
+}
+
+/** Bytes from a page's text: zlib's format in base64. */
+export async function unpacked(text) {
+  if (!globalThis.DecompressionStream) throw new Error("this browser is older than 2023");
+  try {
+    const stream = new Blob([fromBase64(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch {
+    throw new Error("its data are damaged");
+  }
 }
 
 /** {name: {dtype, shape, offset}} and the bytes they lie in -> {name: typed array}; float16 becomes Float32Array. */
@@ -97,45 +109,40 @@ function dense({ n_in, n_out, weight, bias }, get) {
   };
 }
 
-/** A transposed convolution with a 4x4 kernel, stride 2 and padding 1: the four parities of rows and columns at once. */
+// four pixels of `doubling` for one output channel, in WebAssembly: ../doubling.wat by scripts/build_wasm.py
+const FOUR_PIXELS = "AGFzbQEAAAABDAFgCH9/f39/f31/AAIIAQFtAW0CAAEDAgEABwgBBGZvdXIAAAqbBAGYBAICfwV7IAb9EyELIAshDCALIQ0gCyEOA0AgAyAFayEIIAMgBWohCSAI/QAEACEKIAsgCiAB/QkCPP3mAf3kASELIAj9AAQEIQogCyAKIAH9CQI0/eYB/eQBIQsgDCAKIAH9CQI4/eYB/eQBIQwgCP0ABAghCiAMIAogAf0JAjD95gH95AEhDCAD/QAEACEKIAsgCiAB/QkCHP3mAf3kASELIA0gCiAB/QkCLP3mAf3kASENIAP9AAQEIQogCyAKIAH9CQIU/eYB/eQBIQsgDCAKIAH9CQIY/eYB/eQBIQwgDSAKIAH9CQIk/eYB/eQBIQ0gDiAKIAH9CQIo/eYB/eQBIQ4gA/0ABAghCiAMIAogAf0JAhD95gH95AEhDCAOIAogAf0JAiD95gH95AEhDiAJ/QAEACEKIA0gCiAB/QkCDP3mAf3kASENIAn9AAQEIQogDSAKIAH9CQIE/eYB/eQBIQ0gDiAKIAH9CQII/eYB/eQBIQ4gCf0ABAghCiAOIAogAf0JAgD95gH95AEhDiADIARqIQMgASACaiEBIABBAWsiAA0ACyAHIAsgDP0NAAECAxAREhMEBQYHFBUWF/0LBAAgByALIAz9DQgJCgsYGRobDA0ODxwdHh/9CwQQIAcgDSAO/Q0AAQIDEBESEwQFBgcUFRYX/QsEICAHIA0gDv0NCAkKCxgZGhsMDQ4PHB0eH/0LBDALAHIEbmFtZQJdAQAPAAFuAQFrAgRzdGVwAwF4BAVwbGFuZQUEd2lkZQYEYmlhcwcBeQgCdXAJBGRvd24KAXYLCWV2ZW5fZXZlbgwIZXZlbl9vZGQNCG9kZF9ldmVuDgdvZGRfb2RkAwwBAAEAB2NoYW5uZWw=";
+
+function fourPixels(memory) {
+  try {
+    return new WebAssembly.Instance(new WebAssembly.Module(fromBase64(FOUR_PIXELS)), { m: { m: memory } }).exports.four;
+  } catch {
+    return null;  // an old browser, or a page that forbids it
+  }
+}
+
+/** A transposed convolution with a 4x4 kernel, stride 2 and padding 1, four pixels at a time; null without WebAssembly. */
 function doubling({ n_in, n_out, height, width, weight, bias }, get) {
   const k = get(weight, n_in * n_out * 16), b = get(bias, n_out);
-  const wide = width + 2, plane = (height + 2) * wide, padded = new Float32Array(n_in * plane), size = height * width;
-  const [s00, s01, s10, s11] = [0, 1, 2, 3].map(() => new Float32Array(size));
-  const y = new Float32Array(n_out * 4 * size);
-
-  function addChannel(i, at) {  // of nine neighbours, four reach each parity
-    const [k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, ka, kb, kc, kd, ke, kf] = k.subarray(at, at + 16);
-    for (let r = 0, s = 0; r < height; r++) {
-      let p = i * plane + (r + 1) * wide;
-      let u0 = padded[p - wide], m0 = padded[p], d0 = padded[p + wide];
-      p++;
-      let u1 = padded[p - wide], m1 = padded[p], d1 = padded[p + wide];
-      p++;
-      for (let q = 0; q < width; q++, p++, s++) {
-        const u2 = padded[p - wide], m2 = padded[p], d2 = padded[p + wide];
-        s00[s] += k5 * m1 + k7 * m0 + kd * u1 + kf * u0;
-        s01[s] += k6 * m1 + k4 * m2 + ke * u1 + kc * u2;
-        s10[s] += k9 * m1 + kb * m0 + k1 * d1 + k3 * d0;
-        s11[s] += ka * m1 + k8 * m2 + k2 * d1 + k0 * d2;
-        u0 = u1; u1 = u2; m0 = m1; m1 = m2; d0 = d1; d1 = d2;
-      }
-    }
-  }
-
+  const wide = 4 * Math.ceil(width / 4) + 2, plane = (height + 2) * wide, images = k.length, end = images + n_in * plane;
+  const memory = globalThis.WebAssembly && new WebAssembly.Memory({ initial: Math.ceil((4 * end + 64) / 65536) });
+  const four = memory && fourPixels(memory);
+  if (!four) return null;
+  const floats = new Float32Array(memory.buffer), y = new Float32Array(n_out * 4 * height * width);  // kernels, images, sums
+  floats.set(k);
   return x => {
-    expect(x, n_in * size);
-    for (let i = 0; i < n_in; i++)
-      for (let r = 0; r < height; r++)
-        padded.set(x.subarray((i * height + r) * width, (i * height + r + 1) * width), i * plane + (r + 1) * wide + 1);
-    for (let o = 0; o < n_out; o++) {
-      for (const sum of [s00, s01, s10, s11]) sum.fill(b[o]);
-      for (let i = 0; i < n_in; i++) addChannel(i, (i * n_out + o) * 16);
-      for (let r = 0, s = 0; r < height; r++)
-        for (let q = 0, t = (2 * o * height + 2 * r) * 2 * width; q < width; q++, s++, t += 2) {
-          y[t] = s00[s]; y[t + 1] = s01[s]; y[t + 2 * width] = s10[s]; y[t + 2 * width + 1] = s11[s];
-        }
+    expect(x, n_in * height * width);
+    for (let row = 0; row < n_in * height; row++) {
+      const at = images + Math.floor(row / height) * plane + (row % height + 1) * wide + 1;
+      floats.set(x.subarray(row * width, (row + 1) * width), at);
     }
+    for (let o = 0, to = 0; o < n_out; o++)
+      for (let r = 1; r <= height; r++, to += 2 * width)
+        for (let q = 0; q < width; q += 4) {
+          four(n_in, 64 * o, 64 * n_out, 4 * (images + r * wide + q), 4 * plane, 4 * wide, b[o], 4 * end);
+          for (let i = end; i < end + Math.min(8, 2 * (width - q)); i++, to++) {
+            y[to] = floats[i]; y[to + 2 * width] = floats[i + 8];
+          }
+        }
     return y;
   };
 }
@@ -144,7 +151,9 @@ function doubling({ n_in, n_out, height, width, weight, bias }, get) {
 function convTranspose(layer, get) {
   const { n_in, n_out, height, width, kernel: [kh, kw], stride: [sh, sw], padding: [ph, pw] } = layer;
   const [oh, ow] = layer.output_padding;
-  if (kh === 4 && kw === 4 && sh === 2 && sw === 2 && ph === 1 && pw === 1 && !oh && !ow) return doubling(layer, get);
+  const doubles = kh === 4 && kw === 4 && sh === 2 && sw === 2 && ph === 1 && pw === 1 && !oh && !ow;
+  const fast = doubles && doubling(layer, get);
+  if (fast) return fast;
   const k = get(layer.weight, n_in * n_out * kh * kw), b = get(layer.bias, n_out), size = height * width;
   const rows = (height - 1) * sh - 2 * ph + kh + oh, columns = (width - 1) * sw - 2 * pw + kw + ow;
   const w = new Float32Array(k.length), pixels = new Float32Array(size * n_in), y = new Float32Array(n_out * rows * columns);

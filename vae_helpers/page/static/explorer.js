@@ -4,7 +4,7 @@
 //   export default { render }               // the front end of an anywidget in JupyterLab
 //
 // `spec` is what vae_helpers/page/specs.py writes. Texts are set as text, never as HTML.
-import { Decoder, crc32, fromBase64, readArrays } from "./decoder.js";
+import { Decoder, crc32, readArrays, unpacked } from "./decoder.js";
 
 const VERSION = 1;
 
@@ -490,15 +490,26 @@ export function sprite([, shape, scale, orientation, x, y], top, bottom) {
   return pixels;
 }
 
-/** Show an explorer in an element (fields as JSON, data as base64 are taken too), or say why it cannot be shown. */
+function refuse(root, { message }) {
+  root.replaceChildren(h("p", { className: "vae-error", role: "alert" }, `This explorer cannot be shown: ${message}.`));
+  return null;
+}
+
+/** Show an explorer in an element, or say why it cannot be shown. */
 export function mount(root, spec, bytes, host = {}) {
   try {
-    const fields = typeof spec === "string" ? JSON.parse(spec) : spec;
-    const data = typeof bytes === "string" ? fromBase64(bytes) : bytes;
-    return new ({ pad: Pad, factors: Factors }[fields.kind] ?? Explorer)(root, fields, data, host);
+    return new ({ pad: Pad, factors: Factors }[spec.kind] ?? Explorer)(root, spec, bytes, host);
   } catch (error) {
-    root.replaceChildren(h("p", { className: "vae-error", role: "alert" }, `This explorer cannot be shown: ${error.message}.`));
-    return null;
+    return refuse(root, error);
+  }
+}
+
+/** The same from the texts of a page: fields as JSON, data as zlib in base64. */
+export async function mountTexts(root, fields, data) {
+  try {
+    return mount(root, JSON.parse(fields), await unpacked(data));
+  } catch (error) {
+    return refuse(root, error);
   }
 }
 
