@@ -1,24 +1,25 @@
 """Run notebooks from top to bottom in a fresh kernel and keep what shows without one.
 
-    python scripts/build_notebooks.py [--refresh] [notebooks/NN_name.ipynb ...]
-
 Without names, every notebook. The budget is VAE_BUDGET, else quick. Widget views and state are
 dropped: a reopened page would show "model not found" in their place; the still picture stays.
 An explorer is kept as its still picture and, where the notebook stays under 1.5 MB, as a live page after it.
-Pictures are stored with a palette. The input of a cell that only checks or writes a paragraph is hidden
-(`is_plumbing`). ``--refresh`` does the last, and brings the code of stored explorers up to date, without running.
+Pictures are stored with a palette, or as JPEG, and with the name of their section. The input of a cell that only
+checks or writes a paragraph is hidden (`is_plumbing`). --refresh hides cells, names pictures and brings the code
+of stored explorers up to date, without running anything.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import base64
 import io
 import os
-import sys
+import re
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbconvert.preprocessors import ExecutePreprocessor
@@ -29,6 +30,8 @@ from vae_helpers.page import refreshed
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_MOVED = 24  # of 255: two classes keep two colours
+PHOTOGRAPH = 0.6  # a picture whose JPEG takes less than this share of its PNG has soft edges, as faces have
+PICTURES = ("image/png", "image/jpeg", "image/gif")
 LARGEST = 1_480_000  # bytes of a notebook
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -75,17 +78,39 @@ def farthest(picture: Image.Image, other: Image.Image) -> int:
     return max(high for _, high in ImageChops.difference(picture, other.convert("RGB")).getextrema())
 
 
+def stored(picture: Image.Image, kind: str, **options: Any) -> str:
+    """A picture in base64."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, optimize=True, **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
-    """Store a grey PNG as grey and others with a palette of 256 colours, a third of the size, unless a colour moves."""
+    """Store a grey PNG as grey, others with a palette of 256 colours unless a colour moves, photographs as JPEG."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         data = output.get("data", {})
-        if "image/png" in data:
-            picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
-            grey = picture.convert("L")
-            small = grey if farthest(picture, grey) == 0 else picture.quantize(256, dither=Image.Dither.NONE)
-            buffer = io.BytesIO()
-            (small if farthest(picture, small) <= MOST_MOVED else picture).save(buffer, "PNG", optimize=True)
-            data["image/png"] = min(base64.b64encode(buffer.getvalue()).decode(), data["image/png"], key=len)
+        if "image/png" not in data:
+            continue
+        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+        grey = picture.convert("L")
+        small = grey if farthest(picture, grey) == 0 else picture.quantize(256, dither=Image.Dither.NONE)
+        png = stored(small if farthest(picture, small) <= MOST_MOVED else picture, "PNG")
+        data["image/png"] = min(png, data["image/png"], key=len)
+        jpeg = stored(picture, "JPEG", quality=92, subsampling=0)
+        if len(jpeg) < PHOTOGRAPH * len(data["image/png"]):
+            del data["image/png"]
+            data["image/jpeg"] = jpeg
+
+
+def describe_pictures(notebook: nbformat.NotebookNode) -> None:
+    """Name the section of each picture for those who hear the page; the section's text says what the picture shows."""
+    heading = "the beginning"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#+ (.+)", cell.source, flags=re.M) or [heading])[-1]
+        for output in cell.get("outputs", []):
+            for kind in set(PICTURES) & set(output.get("data", {})):
+                output.metadata[kind] = {"alt": f"Picture of the section: {heading}"}
 
 
 def is_live(output: nbformat.NotebookNode) -> bool:
@@ -101,7 +126,7 @@ def split_explorers(notebook: nbformat.NotebookNode) -> None:
         outputs = []
         for output in cell.outputs:
             outputs.append(output)
-            if is_live(output) and "image/png" in output.data:
+            if is_live(output) and set(PICTURES) & set(output.data):
                 page = {"text/html": output.data.pop("text/html"), "text/plain": output.data["text/plain"]}
                 outputs.append(nbformat.v4.new_output("display_data", page))
         cell.outputs = outputs
@@ -128,27 +153,34 @@ def build(path: Path) -> None:
     hide_plumbing(notebook)
     shrink_pictures(notebook)
     split_explorers(notebook)
+    describe_pictures(notebook)
     drop_large_explorers(notebook)
     nbformat.write(notebook, path)
     print(f"{path.name}: {time.monotonic() - began:.0f} s, {path.stat().st_size / 1e6:.2f} MB", flush=True)
 
 
 def refresh(path: Path) -> None:
-    """`hide_plumbing` of one notebook in place, and stored explorers by today's code; other outputs stay."""
+    """One notebook in place: hidden cells, names of pictures, stored explorers by today's code; outputs stay."""
     notebook = nbformat.read(path, as_version=4)
     hide_plumbing(notebook)
+    describe_pictures(notebook)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", []) if is_live(output)):
         output.data["text/html"] = refreshed(output.data["text/html"])
     nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("--refresh", action="store_true")
+    arguments = parser.parse_args()
+    if missing := [str(path) for path in arguments.notebooks if not path.is_file()]:
+        parser.error(f"no such notebook: {', '.join(missing)}")
     os.environ.setdefault("VAE_BUDGET", "quick")
     os.environ[EMBED] = "1"
     if os.environ.get("VAE_DATA"):  # a notebook runs in its own folder
         os.environ["VAE_DATA"] = str(Path(os.environ["VAE_DATA"]).resolve())
     with tempfile.TemporaryDirectory() as runs:  # sweeps inside a notebook must not find finished cells
         os.environ["VAE_RUNS"] = runs
-        only, names = "--refresh" in sys.argv[1:], [name for name in sys.argv[1:] if name != "--refresh"]
-        for argument in names or sorted((ROOT / "notebooks").rglob("*.ipynb")):
-            (refresh if only else build)(Path(argument).resolve())
+        for path in arguments.notebooks or sorted((ROOT / "notebooks").rglob("*.ipynb")):
+            (refresh if arguments.refresh else build)(path.resolve())

@@ -1,13 +1,17 @@
 """Committed notebooks were run from top to bottom and hold only what shows without a kernel."""
 
+import base64
 import importlib.util
+import io
 import symtable
 from collections import Counter
 from pathlib import Path
 from statistics import median
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from vae_helpers.page import refreshed
 
@@ -23,7 +27,8 @@ def _script(name):
     return module
 
 
-is_plumbing = _script("build_notebooks").is_plumbing
+BUILDER = _script("build_notebooks")
+is_plumbing = BUILDER.is_plumbing
 
 
 def code_cells(path):
@@ -48,6 +53,32 @@ def test_there_are_notebooks():
 )
 def test_plumbing_asserts_or_writes_a_paragraph_and_shows_nothing_else(source, plumbing):
     assert is_plumbing(source) is plumbing
+
+
+def test_faces_are_kept_as_jpeg_and_plots_as_png():
+    rows, columns = np.mgrid[0:120, 0:160]
+    soft = np.stack([rows, columns, rows + columns], axis=-1) + np.random.default_rng(0).normal(0, 4, (120, 160, 3))
+    lines = np.full((120, 160, 3), 255)
+    lines[::20] = lines[:, ::20] = [31, 119, 180]
+    cells = []
+    for heading in ("# One", "## Two"):
+        cells += [nbformat.v4.new_markdown_cell(heading), nbformat.v4.new_code_cell()]
+    pictures = []
+    for cell, pixels in ((cells[1], soft), (cells[3], lines)):
+        pictures.append(Image.fromarray(pixels.clip(0, 255).astype("uint8")))
+        png = BUILDER.stored(pictures[-1], "PNG")
+        cell.outputs = [nbformat.v4.new_output("display_data", {"image/png": png, "text/plain": ""})]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    BUILDER.shrink_pictures(notebook)
+    BUILDER.describe_pictures(notebook)
+    for cell, kind, picture, most in zip(
+        cells[1::2], ("image/jpeg", "image/png"), pictures, (BUILDER.MOST_MOVED, 0), strict=True
+    ):
+        assert set(cell.outputs[0].data) == {kind, "text/plain"}
+        kept = Image.open(io.BytesIO(base64.b64decode(cell.outputs[0].data[kind]))).convert("RGB")
+        assert BUILDER.farthest(picture, kept) <= most
+    assert cells[1].outputs[0].metadata["image/jpeg"]["alt"] == "Picture of the section: One"
+    assert cells[3].outputs[0].metadata["image/png"]["alt"] == "Picture of the section: Two"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
@@ -76,7 +107,12 @@ class TestPage:
             for html in (output.get("data", {}).get("text/html", "") for output in cell.outputs):
                 if 'class="vae-live"' in html:
                     assert refreshed(html) == html, "run: python scripts/build_notebooks.py --refresh"
-                    assert "image/png" in cell.outputs[0].data, "the still picture comes first"
+                    assert {"image/png", "image/jpeg"} & set(cell.outputs[0].data), "the still picture comes first"
+
+    def test_pictures_have_a_name_for_those_who_hear_the_page(self, path):
+        for output in (output for cell in code_cells(path) for output in cell.outputs):
+            for kind in set(BUILDER.PICTURES) & set(output.get("data", {})):
+                assert output.metadata[kind]["alt"], "run: python scripts/build_notebooks.py --refresh"
 
     def test_names_no_folder_of_the_machine_it_ran_on(self, path):
         text = path.read_text()
