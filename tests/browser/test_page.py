@@ -173,13 +173,14 @@ def test_the_pad_follows_mouse_and_keys_and_stays_inside(opened):
     assert page.locator(".vae-legend span span").count() == 10
 
 
-def test_touch_moves_a_slider_and_the_pad(opened):
-    page = opened("pad", width=400, has_touch=True, is_mobile=True)
-    box = page.locator(".vae-pad").bounding_box()
-    changes(edited(page), lambda: page.touchscreen.tap(box["x"] + 30, box["y"] + 40))
-    page = opened("latents", width=400, has_touch=True, is_mobile=True)
-    box = first_latent(page).bounding_box()
-    changes(edited(page), lambda: page.touchscreen.tap(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2))
+@pytest.mark.parametrize("kind", KINDS)
+def test_touch_moves_a_slider_or_the_pad(opened, kind):
+    page = opened(kind, width=400, has_touch=True, is_mobile=True)
+    handle = {"pad": page.locator(".vae-pad"), "factors": slider(page, "orientation")}.get(kind, first_latent(page))
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    where = box["x"] + box["width"] * 0.9, box["y"] + box["height"] * (0.3 if kind == "pad" else 0.5)
+    changes(edited(page), lambda: page.touchscreen.tap(*where))
 
 
 def test_a_label_keeps_the_code_and_the_row_shows_all_labels(opened):
