@@ -137,6 +137,12 @@ class Exporter(HTMLExporter):
     markdown2html.__dict__.update(HTMLExporter.markdown2html.__dict__)  # jinja's mark: it gets the context
 
 
+@cache
+def exporter() -> Exporter:
+    """The one exporter, whose templates are compiled once."""
+    return Exporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+
+
 def rendered(text: str, folder: Path) -> str:
     """Markdown as HTML."""
     return MarkdownWithMath(renderer=Renderer(escape=False, embed_images=True, path=str(folder))).render(text)
@@ -234,8 +240,7 @@ def notebook_page(path: Path, links: str, *, stored: bool) -> str:
     if lacks_explorers(notebook) and not stored:
         left = bring_to_life(notebook, path.parent)
         print(f"{path.name}: explorers made anew" + (f", except in {', '.join(left)}" if left else ""), flush=True)
-    exporter = Exporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(
+    body, _ = exporter().from_notebook_node(
         notebook, resources={"metadata": {"path": str(path.parent), "name": path.stem}}
     )
     return page(path.stem.replace("_", " "), folded(body), links)

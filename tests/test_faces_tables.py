@@ -1,6 +1,7 @@
 """Tables of notebooks 09 and 14 say what their runs say; curves carry their names."""
 
 import math
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -43,13 +44,28 @@ def test_tables_have_names_in_words_and_the_means_of_their_runs():
 
 def test_curves_carry_their_names_apart_from_each_other():
     ax = plot_labelled_curves([0, 1], {"a": [0, 1], "b": [0, 1], "c": [0, 0.1], "d": [0, 0.2]}, grey=("c", "d"))
-    texts = {text.get_text(): text.xy[1] for text in ax.texts}
+    texts = {text.get_text(): text.xyann[1] for text in ax.texts}
     assert set(texts) == {"a", "b", "2 others"}
     low, high = ax.get_ylim()
     assert abs(texts["a"] - texts["b"]) > 0.05 * (high - low)
     assert texts["2 others"] < min(texts["a"], texts["b"])
     assert len({line.get_color() for line in ax.lines}) == 3
     assert not math.isnan(sum(texts.values()))
+    plt.close("all")
+
+
+def test_names_stand_in_the_order_of_the_ends_within_the_axes_and_are_joined_to_them():
+    ends = {"a": 0.99, "b": 0.95, "c": 1.0, "d": 0.97, "e": 0.2, "f": 0.0}
+    ax = plot_labelled_curves([5, 10], {name: [0, end] for name, end in ends.items()}, ylim=(0, 1))
+    heights = {text.get_text(): text.xyann[1] for text in ax.texts}
+    assert sorted(heights, key=heights.get) == sorted(ends, key=ends.get)
+    assert {text.get_text(): text.xy for text in ax.texts} == {name: (10, end) for name, end in ends.items()}
+    assert all(text.arrow_patch is not None for text in ax.texts)
+    apart = sorted(heights.values())
+    assert min(b - a for a, b in pairwise(apart)) > 0.05
+    assert 0 <= apart[0] < apart[-1] <= 1
+    assert heights["e"] == pytest.approx(0.2)  # there is space, so it stands at its end
+    assert ax.get_xlim()[1] == 10
     plt.close("all")
 
 

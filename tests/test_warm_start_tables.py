@@ -8,9 +8,11 @@ from vae_helpers.experiments.warm_start_tables import (
     METRICS,
     code_table,
     error_table,
+    factor_table,
     gradient_table,
     metric_table,
     reconstruction_table,
+    shape_table,
 )
 
 
@@ -45,6 +47,21 @@ def test_settings_have_names_in_words_and_the_worst_latent():
     worst = runs.query("sd == 'learned'")[[f"direct_r2_{name}" for name in ("shape", "scale", "x", "y")]].min(axis=1)
     assert table.loc["learned", "worst direct R²"] == f"{worst.mean():.2f} ± {worst.std():.2f}"
     assert "fixed, two grid steps" in table.index
+
+
+def test_each_factor_has_its_direct_r2():
+    runs = load_table("warm_start/sd")
+    table, shape = factor_table(runs), runs.query("sd == 'learned'")["direct_r2_shape"]
+    assert table.loc["learned", "shape"] == f"{shape.mean():.2f} ± {shape.std():.2f}"
+    assert len(table) == 4
+    assert {"scale", "orientation", "x", "y", "n"} <= set(table)
+
+
+def test_shapes_have_their_loss_at_the_start():
+    runs = {name: load_table(f"warm_start/{name}") for name in ("base", "circle")}
+    table, heart = shape_table(runs), -runs["circle"]["start_mean_code_log_px_heart"]
+    assert table.loc["circle", "heart"] == f"{heart.mean():.0f} ± {heart.std():.0f}"
+    assert list(table) == ["square", "ellipse", "heart", "all", "n"]
 
 
 def test_scores_stand_above_those_of_a_code():

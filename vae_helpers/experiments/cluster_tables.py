@@ -52,12 +52,23 @@ def digits_in_clusters(model: GMVAE, x: Tensor, y: Tensor) -> pd.DataFrame:
         model: a clustering of images. x: grey levels, (N, D). y: their digits, (N,).
 
     Returns:
-        rows clusters, labelled "k = 7 (digit 0)" by the best one-to-one naming; columns digits; a column sums to 1.
+        rows clusters, labelled "k = 4: named 9, mostly 1": the digit of the best one-to-one naming, and the most
+        frequent one where it is another; columns digits; a column sums to 1.
     """
     with torch.inference_mode():
         cluster = class_probs(model, x).argmax(-1)
     found = clustering(cluster, y.cpu(), n_clusters=model.n_classes)
     order = torch.where(found.match < 0, len(found.match), found.match).argsort()
     share = found.table[order] / found.table.sum(0)
-    names = [f"k = {k} (digit {found.match[k]})" if found.match[k] >= 0 else f"k = {k}" for k in order.tolist()]
+    names = [_cluster_name(k, int(found.match[k]), found.table[k]) for k in order.tolist()]
     return pd.DataFrame(share, index=names).rename_axis(index="cluster", columns="digit")
+
+
+def _cluster_name(k: int, digit: int, counts: Tensor) -> str:
+    """A row's label: the cluster, the digit that stands for it (-1: none), the most frequent one where it differs."""
+    parts = [f"named {digit}"] * (digit >= 0)
+    if not counts.any():
+        parts.append("empty")
+    elif digit < 0 or counts[digit] < counts.max():
+        parts.append(f"mostly {int(counts.argmax())}")
+    return f"k = {k}: {', '.join(parts)}"

@@ -30,7 +30,12 @@ TURNING = {
     "factor_vae": "FactorVAE score:.2f",
     "mig": "MIG:.2f",
 }
-CHANGES = {"factor_vae": "FactorVAE score", "mig": "MIG", "test_log_px": "log p(x | z), nats"}
+CHANGES = {
+    "factor_vae": "FactorVAE score",
+    "mig": "MIG",
+    "test_log_px": "log p(x | z), nats",
+    "active_units": "active latents",
+}
 Arms = Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
@@ -73,12 +78,22 @@ def change_table(arms: Arms, metrics: Mapping[str, str] = CHANGES) -> pd.DataFra
 
     Args:
         arms: heading -> (runs, base), both by seed. metrics: column -> heading.
+
+    Returns:
+        texts, with n. A change that is the same for every seed has no interval: its spread is not known to be zero.
     """
     rows = {}
     for name, (arm, base) in arms.items():
         row: dict[str, object] = {}
         for metric, heading in metrics.items():
             row[heading] = spread_text(arm[metric].mean(), arm[metric].std(), ".2f")
-            row[f"change of {heading}"] = f"{paired_difference(arm[metric], base[metric]):+.2f}"
+            row[f"change of {heading}"] = _change(arm[metric], base[metric])
         rows[name] = {**row, "n": len(arm.index.intersection(base.index))}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _change(arm: pd.Series, base: pd.Series) -> str:
+    by_pair = (arm - base).dropna()
+    if by_pair.nunique() == 1:
+        return f"{by_pair.iloc[0]:+.2f} (every seed)"
+    return f"{paired_difference(arm, base):+.2f}"

@@ -61,10 +61,14 @@ def label_in_z_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def death_table(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per output activation: dead runs, of how many, empty pixels and KL (mean ± sd over seeds)."""
+    """One row per output activation: dead runs, of how many, empty pixels and KL (mean ± sd over seeds).
+
+    A pixel is empty if it is at most 0.001 in every reconstruction. The percentage is of the pixels that digits use.
+    A run is dead if all pixels of the image are empty.
+    """
     dead = table.assign(dead=100 * table["dead"], output=table["output"].replace(OUTPUTS))
     share = dead.groupby("output", sort=False)["dead"].mean().map("{:.0f}".format)
-    columns = {"dark_pixels_percent": "pixels that are 0 in all images, %:.0f", "test_kl": "KL, nats:.2f"}
+    columns = {"dark_pixels_percent": "empty pixels, %:.0f", "test_kl": "KL, nats:.2f"}
     rest = means(dead, columns, by=["output"])
     return pd.concat([share.rename("dead runs, %"), rest], axis=1)
 

@@ -94,6 +94,38 @@ def reconstruction_table(table: pd.DataFrame, *, by: Mapping[str, str]) -> pd.Da
     return means(turned.rename(columns=by), columns, by=list(by.values()))
 
 
+def shape_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """−log p(x | z) of the mean code before the unsupervised training, in nats per image, by shape.
+
+    Args:
+        runs: heading of a row -> its runs of study ``warm_start``.
+
+    Returns:
+        texts, mean ± sd over seeds, with n.
+    """
+    columns = {f"start_mean_code_log_px_{shape}": shape for shape in SHAPES} | {"start_mean_code_log_px": "all"}
+    rows = {}
+    for name, table in runs.items():
+        row = {heading: spread_text(-table[key].mean(), table[key].std(), ".0f") for key, heading in columns.items()}
+        rows[name] = {**row, "n": len(table)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("−log p(x | z) at the start")
+
+
+def factor_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Direct R² of each factor after the unsupervised training, a row per σ.
+
+    Args:
+        table: runs of study ``warm_start`` with the column ``sd``.
+
+    Returns:
+        texts, mean ± sd over seeds, with n.
+    """
+    factors = ("shape", "scale", "orientation", "x", "y")
+    columns = {f"direct_r2_{name}": f"{name}:.2f" for name in factors}
+    named = table[["sd", *columns]].replace(SIGMAS).rename(columns={"sd": "σ"})
+    return means(named, columns, by=["σ"])
+
+
 def metric_table(runs: Mapping[str, pd.DataFrame], best: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Eight disentanglement scores of some runs, mean ± sd over seeds, above the scores of given codes.
 

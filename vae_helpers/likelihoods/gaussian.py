@@ -107,9 +107,9 @@ class GaussianOptimal(Gaussian):
 class GaussianPerPixel(Likelihood):
     r"""Gaussian whose decoder also predicts every pixel's log variance: :math:`\log N(x; x_{mean}(z), x_{var}(z))`.
 
-    Unbounded, its likelihood has no maximum: a pixel that is always 0 is best explained by a variance
-    that goes to 0 and a density that goes to infinity. ``min_x_var`` is the cure that keeps the
-    heteroscedastic model: a floor, added to the predicted variance.
+    Without a lower bound of the variance, the likelihood has no maximum: for a pixel that is always 0, the density
+    goes to infinity as the variance goes to 0. ``min_x_var`` is such a lower bound. It is added to the predicted
+    variance, so each pixel still has a variance of its own.
 
     Args:
         min_x_var: floor of the variance, >= 0, in squared data units; 0 shows the instability.

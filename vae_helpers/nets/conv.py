@@ -140,7 +140,7 @@ class CropDecoder(nn.Module):
     Raises:
         ValueError: for a smaller image.
 
-    Source: the shapes of a public write-up on the decoder variance (notebook 04) for 28x28; 29x29 is what they give.
+    Source: the layers of the code that notebook 04 checks (Hidden-Hyperparameter); for 28x28 they give 29x29.
     """
 
     IN_CHANNELS, LARGEST = 64, 16

@@ -29,8 +29,10 @@ class WithLabel(nn.Module):
 class RepeatedOneHot(nn.Module):
     """The one-hot vector, several times over, concatenated to the features.
 
-    The copies add no information. They are heard louder: r copies start with sqrt(r) times the effect on the
-    next layer, and a step of Adam, which moves every weight alike, moves their sum r times as far.
+    The copies add no information, because weights of copies add up. They change two things in training. At the start,
+    r copies have up to sqrt(r) times the effect of one copy on the next layer, because r independent weights are
+    added. Under Adam the weight of each copy moves by about the learning rate per step, so their sum moves r times as
+    fast. The second effect, not the first, raises the share of samples with the right label (notebook 05, exercise 3).
 
     Args:
         n_features: F. n_classes: K. repeats: copies, >= 1.
@@ -53,7 +55,7 @@ class RepeatedOneHot(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """A learned vector a class, concatenated to the features.
+    """A learned vector per class, concatenated to the features.
 
     Args:
         n_features: F. n_classes: K. dim: of the vectors, >= 1.

@@ -454,12 +454,14 @@ def factor_spec(
         codes = torch.tensor(start).repeat(len(start), len(values), 1)
         for j in range(len(start)):
             codes[j, :, j] = values
-        model = next(iter(models.values()))
-        at = code.at(codes.flatten(0, 1)).to(next(model.parameters()).device)
-        unit = "scaled value of the factor"
-        pictures = model.decode_mean(at).cpu()
-        ax = plot_traversals(pictures, shape, row_labels=names, values=values.tolist(), unit=unit, between=0.85)
-        return axes_png(ax)
+        at, unit = code.at(codes.flatten(0, 1)), "scaled value of the factor"
+        size = (0.42 * len(values) + 1.2, (0.42 * len(names) + 0.9) * len(models))
+        figure, axes = plt.subplots(len(models), 1, figsize=size, squeeze=False)
+        for ax, (name, model) in zip(axes[:, 0], models.items(), strict=True):
+            pictures = model.decode_mean(at.to(next(model.parameters()).device)).cpu()
+            options: dict[str, Any] = {"unit": unit, "between": 0.85, "title": name, "ax": ax}
+            plot_traversals(pictures, shape, row_labels=names, values=values.tolist(), **options)
+        return figure_png(figure)
 
     return _spec(
         "factors",

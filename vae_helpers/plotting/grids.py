@@ -109,7 +109,7 @@ def plot_traversals(
     Returns:
         the Axes.
     """
-    labels = [f"{value:+.1f}" if abs(value) > 1e-6 else "0" for value in values]
+    labels = [f"{value:+.3g}" if abs(value) > 1e-6 else "0" for value in values]
     ax = plot_grid(
         images,
         shape,
@@ -120,6 +120,8 @@ def plot_traversals(
         title=title,
         ax=ax,
     )
+    if max(map(len, labels)) > 4:
+        ax.tick_params(axis="x", labelsize="x-small")
     ax.set_xlabel(unit)
     ax.xaxis.set_label_position("bottom")
     return ax

@@ -8,10 +8,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from scipy.optimize import isotonic_regression
 
 from vae_helpers.plotting.style import CLASS_PALETTE
 
 LINE = 0.055  # of the axes' height: the smallest distance of two names
+TEXT = 1.06  # of the axes' width: where the names begin
 
 
 def plot_labelled_curves(
@@ -24,7 +26,7 @@ def plot_labelled_curves(
     ylim: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Lines over optimiser steps, each with its name at its right end, in its colour.
+    """Lines over optimiser steps, each with its name in its colour, joined to its right end by a thin line.
 
     Args:
         steps: (T,). series: name -> (T,), at most ten besides those in ``grey``. grey: names of lines drawn thin and
@@ -52,32 +54,38 @@ def plot_labelled_curves(
     if greys:
         ends[", ".join(greys)] = float(np.mean([np.asarray(series[name])[-1] for name in greys]))
     low, high = ax.get_ylim()
-    for name, y in _spread(ends, LINE * (high - low)).items():
+    last = np.asarray(steps)[-1]
+    ax.set_xlim(right=last)
+    for name, y in _spread(ends, LINE * (high - low), low, high).items():
         label = name if name in colours else f"{len(greys)} others"
         ax.annotate(
             label,
-            (1.01, y),
-            xycoords=("axes fraction", "data"),
+            (last, ends[name]),
+            (TEXT, y),
+            textcoords=("axes fraction", "data"),
             va="center",
             fontsize=8,
             color=colours.get(name, "0.45"),
             annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "linewidth": 0.6,
+                "color": colours.get(name, "0.45"),
+                "relpos": (0, 0.5),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
         )
     return ax
 
 
-def _spread(ends: Mapping[str, float], distance: float) -> dict[str, float]:
-    """Heights in the order of the ends, at least ``distance`` apart; names that touch stay around their mean end."""
+def _spread(ends: Mapping[str, float], distance: float, low: float, high: float) -> dict[str, float]:
+    """Heights in the order of the ends, at least ``distance`` apart and within the axes, as near to the ends as can be.
+
+    The squared distances to the ends are the least; names that touch stay around their mean end.
+    """
     names = sorted(ends, key=ends.__getitem__)
-    blocks: list[list[float]] = []  # ends of names that touch
-
-    def low(block: list[float]) -> float:
-        return sum(block) / len(block) - distance * (len(block) - 1) / 2
-
-    for name in names:
-        blocks.append([ends[name]])
-        while len(blocks) > 1 and low(blocks[-1]) < low(blocks[-2]) + distance * len(blocks[-2]):
-            last = blocks.pop()
-            blocks[-1] += last
-    heights = [low(block) + distance * k for block in blocks for k in range(len(block))]
-    return dict(zip(names, heights, strict=True))
+    steps = distance * np.arange(len(names))
+    free = isotonic_regression(np.array([ends[name] for name in names]) - steps).x
+    heights = free.clip(low, max(low, high - steps[-1])) + steps if names else steps
+    return dict(zip(names, heights.tolist(), strict=True))
