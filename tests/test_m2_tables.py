@@ -30,6 +30,7 @@ def test_changes_are_compared_with_the_reference():
     shown = change_table({"as it is": M2, "without labels": ALONE}, reference="as it is")
     assert shown.loc["without labels"].iloc[1] == "-10.5 (-16.9 to -4.1)"  # t of one degree of freedom: 12.7 x 0.5
     assert shown.loc["as it is"].iloc[1] == ""
+    assert shown.columns[1] == "difference to “as it is” on shared draws, points"
     with pytest.raises(KeyError):
         change_table({"a": M2}, reference="b")
 

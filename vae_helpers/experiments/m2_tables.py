@@ -12,7 +12,7 @@ from vae_helpers.experiments.released import load_released
 from vae_helpers.experiments.tables import paired_difference, spread_text
 
 METRIC = "test_accuracy_percent"
-BASELINE = "classifier"  # the same classifier, trained on the labelled examples alone
+BASELINE = "classifier"  # the classifier of M2 on pixels, trained on the labelled examples alone
 Key = TypeVar("Key", bound=Hashable)
 Accuracies = Mapping[tuple[str, int], pd.Series]
 
@@ -68,10 +68,11 @@ def change_table(found: Mapping[str, pd.Series], *, reference: str) -> pd.DataFr
         KeyError: if the reference is no row.
     """
     base = found[reference]
+    heading = f"difference to “{reference}” on shared draws, points"
     rows = {}
     for name, values in found.items():
         difference = "" if name == reference else f"{paired_difference(values, base):+.1f}"
-        rows[name] = {"accuracy, %": _spread(values), f"difference to “{reference}”, points": difference}
+        rows[name] = {"accuracy, %": _spread(values), heading: difference}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
