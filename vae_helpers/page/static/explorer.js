@@ -350,11 +350,11 @@ class Pad extends Explorer {
     context.moveTo(0, size / 2); context.lineTo(size, size / 2);
     context.stroke();
     const points = this.array(codes), classes = y ? this.array(y) : null;
-    context.globalAlpha = 0.6;
+    context.globalAlpha = 0.7;
     for (let n = 0; n < points.length / 2; n++) {
       context.fillStyle = classes ? spec.palette[classes[n] % spec.palette.length] : "#555";
       context.beginPath();
-      context.arc((points[2 * n] / spec.limit + 1) / 2 * size, (1 - points[2 * n + 1] / spec.limit) / 2 * size, 3, 0, 7);
+      context.arc((points[2 * n] / spec.limit + 1) / 2 * size, (1 - points[2 * n + 1] / spec.limit) / 2 * size, 5, 0, 7);
       context.fill();
     }
   }
