@@ -273,7 +273,7 @@ def test_without_scripts_a_sentence_stands_in_its_place(browser, pages):
     context.close()
 
 
-def test_the_page_lets_webassembly_draw_a_face(opened, pages):
+def test_the_page_lets_webassembly_draw_a_face(opened):
     count = "constructor(...given) { super(...given); window.made = (window.made ?? 0) + 1; }"
     script = f"WebAssembly.Instance = class extends WebAssembly.Instance {{ {count} }};"
     page = opened("faces", script=script)
