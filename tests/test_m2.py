@@ -117,8 +117,19 @@ def test_a_probe_reads_a_one_hot_code_rightly_and_noise_at_chance():
     found = probe_accuracy(noise, y, n_train=1000)
     assert found.n == 2000
     assert found.percent == pytest.approx(25, abs=6 * 100 * math.sqrt(0.25 * 0.75 / 2000))
-    swapped = torch.cat([code[:1000], code[1000:].roll(1, dims=1)])  # another code after the first 1,000
-    assert probe_accuracy(swapped, y, n_train=1000).percent == 0
+    wide = torch.randn(3000, 1000, generator=generator)  # a probe can learn 500 of these by heart, no others
+    assert probe_accuracy(wide, y, n_train=500).percent < 50
+
+
+def test_a_probe_learns_from_examples_all_over_the_data_set():
+    y = torch.arange(3000) % 4
+    code = torch.eye(4)[y]
+    changed = torch.cat([code[:1000], code[1000:].roll(1, dims=1)])  # another code after the first 1,000
+    for seed in (0, 1):  # the other code is the more frequent one, and the probe reads it
+        assert probe_accuracy(changed, y, n_train=1000, seed=seed).percent == pytest.approx(200 / 3, abs=5)
+    noise = torch.randn(3000, 5, generator=torch.Generator().manual_seed(0))
+    first, again, other = (probe_accuracy(noise, y, n_train=100, seed=seed).percent for seed in (0, 0, 1))
+    assert first == again != other
 
 
 @pytest.mark.parametrize("n_train", [0, -1, 8, 9])

@@ -82,11 +82,12 @@ def accuracy(model: Classifier, x: Tensor, y: Tensor) -> Accuracy:
     return Accuracy.of(class_probs(model, x).argmax(-1) == y.to(x.device))
 
 
-def probe_accuracy(code: Tensor, y: Tensor, *, n_train: int) -> Accuracy:
+def probe_accuracy(code: Tensor, y: Tensor, *, n_train: int, seed: int = 0) -> Accuracy:
     """Accuracy of a linear classifier (logistic regression) that reads labels from codes.
 
     Args:
-        code: (N, Z). y: labels, (N,) int64. n_train: the first so many fit the probe, the rest measure it.
+        code: (N, Z). y: labels, (N,) int64. n_train: so many examples fit the probe, the rest measure it. seed: of the
+            draw of these examples: data sets have an order (the halves of MNIST's test set are by other writers).
 
     Returns:
         an `Accuracy` on the N - n_train others.
@@ -102,7 +103,8 @@ def probe_accuracy(code: Tensor, y: Tensor, *, n_train: int) -> Accuracy:
 
     if not 0 < n_train < len(code):
         raise ValueError(f"n_train must be between 1 and {len(code) - 1}, got {n_train}")
-    features, labels = code.detach().cpu().numpy(), y.cpu().numpy()
+    order = torch.randperm(len(code), generator=torch.Generator().manual_seed(seed))
+    features, labels = code.detach().cpu()[order].numpy(), y.cpu()[order].numpy()
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     probe.fit(features[:n_train], labels[:n_train])
     return Accuracy.of(torch.from_numpy(probe.predict(features[n_train:]) == labels[n_train:]))

@@ -205,7 +205,7 @@ def measure_samples(
         ``_guided_W`` at weight W); ``swap_label_percent`` and ``swap_source_percent``, how often an image's code
         decoded under another label shows that label or the image's own; ``label_probe_percent``, a linear probe of
         the label in a sample of q(z | x, y) (its mean would show a label that the encoder was given, however little
-        of it survives the noise). It learns from the first half of the images, so for MNIST from other writers.
+        of it survives the noise), which learns from one half of the images and reads the other.
     """
     judge: Any = (released_judge() if reader is None else reader).to(x.device)
     n_per_class = budget.pick(smoke=10, quick=100, full=1000)
