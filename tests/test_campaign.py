@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from distributed import LocalCluster
 
-from vae_helpers.experiments import STUDIES, sweep
+from vae_helpers.experiments import STUDIES, sweep, tasks
 from vae_helpers.experiments.folders import plain
 from vae_helpers.experiments.packing import LIMIT, pack_runs
 from vae_helpers.experiments.plan import read_plan
@@ -185,7 +185,7 @@ def test_what_is_trained_at_the_time_limit_is_not_measured_after_it(tmp_path, mo
         options["until"] = None
         return fit(*arguments, **options)
 
-    monkeypatch.setattr("vae_helpers.experiments.run.fit", slow_fit)
+    monkeypatch.setattr("vae_helpers.experiments.job.fit", slow_fit)
     config = STUDIES["gaussians"].config(steps=5)
     given = {"seed": 0, "budget": Budget.SMOKE, "progress": False, "folder": tmp_path}
     found = STUDIES["gaussians"].run(config, until=time.time(), **given)
@@ -213,7 +213,7 @@ def test_a_sweep_ends_at_its_time_limit_and_goes_on_to_the_same_numbers(schedule
 def test_a_run_whose_turn_comes_after_the_limit_is_not_begun(runs):
     (cell,) = sweep.cells("gaussians", {"steps": [3]}, seeds=[0], budget=Budget.SMOKE)
     where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
-    assert sweep._run_cell("gaussians", plain(cell.config), time.time(), **where) == {"metrics": {}}
+    assert tasks.run_cell("gaussians", plain(cell.config), time.time(), **where) == {"metrics": {}}
     assert not cell.folder.exists()
 
 
@@ -295,7 +295,7 @@ def test_archives_that_cannot_be_written_are_said_before_any_run(runs, tmp_path)
 
 def test_without_the_multi_process_service_one_line_says_so(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
-    with sweep.multi_process_service() as there:
+    with tasks.multi_process_service() as there:
         assert not there
     assert capsys.readouterr().out.count("\n") == 1
     assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
@@ -307,7 +307,7 @@ def test_the_multi_process_service_is_started_and_ended_with_the_workers(monkeyp
     control.chmod(control.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
-    with sweep.multi_process_service() as there:
+    with tasks.multi_process_service() as there:
         assert there
         place = os.environ["CUDA_MPS_PIPE_DIRECTORY"]
         assert os.path.isdir(place)
@@ -318,10 +318,10 @@ def test_the_multi_process_service_is_started_and_ended_with_the_workers(monkeyp
 
 def test_a_history_without_rows_is_no_trouble_to_whoever_watches(monkeypatch):
     said = []
-    monkeypatch.setattr(sweep, "_say", said.append)
+    monkeypatch.setattr(tasks, "_say", said.append)
     (cell,) = sweep.cells("gaussians", {"steps": [3]}, seeds=[0], budget=Budget.SMOKE)
     where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
-    sweep._run_cell("gaussians", plain(cell.config), **where)
+    tasks.run_cell("gaussians", plain(cell.config), **where)
     assert said[0].endswith("step 0 of 3")
     assert said[-1].endswith("step 3 of 3")
 

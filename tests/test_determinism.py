@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vae_helpers.experiments import STUDIES, run
+from vae_helpers.experiments import STUDIES, job
 from vae_helpers.training import Budget, fit
 from vae_helpers.training.determinism import deterministic_algorithms
 
@@ -39,7 +39,7 @@ def test_every_study_trains_with_it_to_the_same_weights(study, monkeypatch):
         seen.append(state())
         return fit(*arguments, **options)
 
-    monkeypatch.setattr(run, "fit", watched)
+    monkeypatch.setattr(job, "fit", watched)
     found = {}
     for on in (False, True):
         config = STUDIES[study].config(**SMALL[study], deterministic=on)

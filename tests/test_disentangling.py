@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from fake_gpu import OnADevice, fake_gpu
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.distributions import Normal
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_helpers import objectives
 from vae_helpers.distributions import kl_diag_gaussians_per_dim, log_aggregate_posterior, log_standard_normal
@@ -321,22 +321,6 @@ def test_under_bf16_the_discriminator_sees_whole_codes():
     assert Watch.seen == (torch.float32, torch.float32)
 
 
-class OnADevice(TorchDispatchMode):
-    """Lists what copies the host's constants to a CUDA device; fake tensors refuse to read a number back at all."""
-
-    def __init__(self):
-        super().__init__()
-        self.copies = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        tensors = [a for a in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)]
-        made = [a for a in torch.utils._pytree.tree_leaves(found) if isinstance(a, torch.Tensor)]
-        if any(t.device.type == "cpu" and t.ndim > 0 for t in tensors) and any(t.is_cuda for t in made):
-            self.copies.append(str(func))
-        return found
-
-
 OBJECTIVES = {
     "elbo": lambda m, c, x: objectives.elbo(m, x),
     "synergy": lambda m, c, x: objectives.synergy(m, x, alpha=5.0, omega=0.9),
@@ -350,9 +334,8 @@ OBJECTIVES = {
 }
 
 
-def on_a_fake_gpu(objective, monkeypatch):
-    monkeypatch.setattr("vae_helpers.distributions.check_unit_interval", lambda x, name="x": None)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+def on_a_fake_gpu(objective):
+    with fake_gpu():
         with torch.device("cuda"):
             model = VAE(MLP(12, (8,), 6), MLP(3, (8,), 12), Bernoulli(), StandardNormal(3))
             critic, x = MLP(3, (4,), 1), torch.zeros(7, 12)
@@ -362,15 +345,15 @@ def on_a_fake_gpu(objective, monkeypatch):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_no_objective_makes_a_gpu_wait_or_copies_constants_to_it(objective, monkeypatch):
-    assert on_a_fake_gpu(objective, monkeypatch) == []
+def test_no_objective_makes_a_gpu_wait_or_copies_constants_to_it(objective):
+    assert on_a_fake_gpu(objective) == []
 
 
-def test_a_copied_constant_and_a_number_read_back_would_be_seen(monkeypatch):
-    assert on_a_fake_gpu(lambda m, c, x: torch.ones(3).to(x), monkeypatch)
+def test_a_copied_constant_and_a_number_read_back_would_be_seen():
+    assert on_a_fake_gpu(lambda m, c, x: torch.ones(3).to(x))
     for wait in (lambda m, c, x: x.nonzero(), lambda m, c, x: x.sum().item()):
         with pytest.raises((DynamicOutputShapeException, DataDependentOutputException)):
-            on_a_fake_gpu(wait, monkeypatch)
+            on_a_fake_gpu(wait)
 
 
 def test_permuted_codes_keep_each_latent_and_break_the_rows():

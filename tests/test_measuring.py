@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vae_helpers.__main__ import main
-from vae_helpers.experiments import STUDIES, measure_run, measuring, run, sweep
+from vae_helpers.experiments import STUDIES, job, measure_run, measuring, sweep, tasks
 from vae_helpers.experiments.folders import finished_record, plain, run_folder
 from vae_helpers.training import Budget
 
@@ -60,7 +60,7 @@ def without_training(monkeypatch):
     def fit(*arguments, **options):
         raise AssertionError("it was trained")
 
-    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(job, "fit", fit)
 
 
 @pytest.mark.parametrize("study", SMALL)
@@ -81,7 +81,7 @@ def test_a_record_names_the_machine_of_the_training_and_that_of_the_metrics(tmp_
     train("gaussians", tmp_path)
     before = record_of(tmp_path)
     assert before["measured"] == {key: before[key] for key in ("hardware", "versions", "commit")}
-    monkeypatch.setattr(run, "describe_device", lambda device: "another machine")
+    monkeypatch.setattr(job, "describe_device", lambda device: "another machine")
     measure_run(tmp_path)
     after = record_of(tmp_path)
     assert after["measured"]["hardware"] == "another machine"
@@ -118,16 +118,16 @@ def test_ctrl_c_while_a_run_is_measured_loses_nothing(tmp_path, monkeypatch):
 
 def test_ctrl_c_in_the_last_step_begins_no_measuring(tmp_path, monkeypatch):
     whole = train("gaussians", tmp_path / "whole")
-    from vae_helpers.experiments import run as runs
+    from vae_helpers.experiments import job as jobs
 
     def fit(*arguments, **options):
         history = training_fit(*arguments, **options)
         history.interrupted = True  # as Ctrl-C in the last step makes it
         return history
 
-    training_fit = runs.fit
+    training_fit = jobs.fit
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "fit", fit)
+        patch.setattr(jobs, "fit", fit)
         made = train("gaussians", tmp_path / "stopped")
     assert made.metrics == {}
     assert made.steps == 6
@@ -174,7 +174,7 @@ def test_a_sweep_measures_what_was_trained_and_not_measured(tmp_path, monkeypatc
     without_training(monkeypatch)
     (cell,) = sweep.cells("gaussians", {k: [v] for k, v in SMALL["gaussians"].items()}, seeds=[3], budget=Budget.SMOKE)
     where = {name: getattr(cell, name) for name in ("seed", "budget", "folder", "data")}
-    assert sweep._run_cell("gaussians", plain(cell.config), **where)["metrics"] == made.metrics
+    assert tasks.run_cell("gaussians", plain(cell.config), **where)["metrics"] == made.metrics
 
 
 def test_a_start_from_codes_is_not_gone_through_again(tmp_path, monkeypatch):

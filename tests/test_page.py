@@ -342,7 +342,7 @@ def spec_of(title="latents", n=20):
 
 def test_the_still_picture_of_known_factors_shows_every_model_with_its_name(monkeypatch):
     figures = []
-    monkeypatch.setattr("vae_helpers.page.specs.figure_png", lambda figure: figures.append(figure) or b"")
+    monkeypatch.setattr("vae_helpers.page.factors.figure_png", lambda figure: figures.append(figure) or b"")
     code = sprites.CODES["line"]
     models = {name: supervised.build(SupervisedConfig()).eval() for name in ("one", "two")}
     factor_spec(models, sprites.images_of("rendered"), code).still()

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from vae_helpers.data import Images
-from vae_helpers.experiments import STUDIES, load_released, registry
+from vae_helpers.experiments import STUDIES, load_released, registry, tasks
 from vae_helpers.experiments import run as runs
 from vae_helpers.experiments import sweep as sweeps
 from vae_helpers.experiments.cells import facts_of
@@ -106,14 +106,14 @@ def in_this_process(monkeypatch):
         for cell in waiting:
             try:
                 where = {"seed": cell.seed, "budget": cell.budget, "folder": cell.folder, "data": cell.data}
-                yield cell, sweeps._run_cell(cell.study, plain(cell.config), **where)
+                yield cell, tasks.run_cell(cell.study, plain(cell.config), **where)
             except Exception as error:
                 yield cell, error
 
     import contextlib
 
-    monkeypatch.setattr(sweeps, "_client", lambda *args: contextlib.nullcontext(Client()))
-    monkeypatch.setattr(sweeps, "_results", results)
+    monkeypatch.setattr(tasks, "_client", lambda *args: contextlib.nullcontext(Client()))
+    monkeypatch.setattr(tasks, "_results", results)
 
 
 def test_a_sweep_does_not_count_runs_of_other_data(monkeypatch, tmp_path):
@@ -135,8 +135,8 @@ def test_data_that_change_while_a_sweep_runs_are_seen(monkeypatch, tmp_path):
     (cell,) = sweeps.cells("m1", grid, seeds=[0], budget=Budget.SMOKE)
     own_file(tmp_path, 1)
     where = {"seed": 0, "budget": Budget.SMOKE, "folder": cell.folder, "data": cell.data}
-    with pytest.raises(sweeps.DataError, match="not those that the sweep began with"):
-        sweeps._run_cell("m1", plain(cell.config), **where)
+    with pytest.raises(tasks.DataError, match="not those that the sweep began with"):
+        tasks.run_cell("m1", plain(cell.config), **where)
     assert not cell.folder.exists()
 
 

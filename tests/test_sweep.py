@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from vae_helpers.__main__ import main
-from vae_helpers.experiments import STUDIES
+from vae_helpers.experiments import STUDIES, tasks
 from vae_helpers.experiments import grid as grids
 from vae_helpers.experiments import sweep as sweeps
 from vae_helpers.experiments.cells import facts_of
@@ -74,7 +74,7 @@ def no_workers(monkeypatch):
     def client(*arguments):
         raise AssertionError("workers were started")
 
-    monkeypatch.setattr(sweeps, "_client", client)
+    monkeypatch.setattr(tasks, "_client", client)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_worker_takes_a_run_that_was_finished_meanwhile(sweep, study_run):
     sweep({"beta": [0.5]})
     study_run(None)
     (cell,) = sweeps.cells("gaussians", {"beta": [0.5], "steps": [STEPS]}, seeds=[0], budget=Budget.SMOKE)
-    assert sweeps._run_cell(cell.study, plain(cell.config), **where(cell)) == cell.finished()
+    assert tasks.run_cell(cell.study, plain(cell.config), **where(cell)) == cell.finished()
 
 
 def test_settings_that_the_images_decide_are_those_of_the_finished_run(scheduler):
@@ -340,7 +340,7 @@ def test_a_cell_that_failed_is_tried_again(sweep, study_run):
 
 def test_local_workers_keep_the_memory_that_the_next_step_needs(monkeypatch):
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # which a user may set
-    with sweeps._client({"workers": 1}, 1) as client:
+    with tasks._client({"workers": 1}, 1) as client:
         assert set(client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_").values()) == {None}
 
 
@@ -480,7 +480,7 @@ def test_ctrl_c_ends_a_sweep_in_this_process(monkeypatch):
         begun.append(values)
         return {"metrics": {}}  # what a run that was stopped by hand gives
 
-    monkeypatch.setattr(sweeps, "_run_cell", stopped)
+    monkeypatch.setattr(tasks, "run_cell", stopped)
     table = sweeps.sweep("gaussians", {}, seeds=[0, 1], progress=False)
     assert len(begun) == 1
     assert list(table["error"]) == [sweeps.STOPPED] * 2
@@ -507,7 +507,7 @@ def test_a_script_that_workers_would_run_again_is_told_so(monkeypatch):
 
 
 def test_a_scheduler_that_does_not_answer(type_in, monkeypatch):
-    monkeypatch.setattr(sweeps, "CONNECT_S", 0.3)
+    monkeypatch.setattr(tasks, "CONNECT_S", 0.3)
     message = type_in("gaussians", "--scheduler", "tcp://127.0.0.1:1")
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in message
     assert "dask worker ADDRESS" in message

@@ -125,8 +125,9 @@ def sweep(
     from vae_helpers.experiments import study_of
     from vae_helpers.experiments import sweep as sweeps
     from vae_helpers.experiments.folders import runs_root
+    from vae_helpers.experiments.tasks import How
 
-    how: sweeps.How = {"workers": workers, "scheduler": scheduler, "minutes": minutes, "pack": pack, "mps": mps}
+    how: How = {"workers": workers, "scheduler": scheduler, "minutes": minutes, "pack": pack, "mps": mps}
     if plan is not None:
         if study or grid or seeds:
             raise ValueError(

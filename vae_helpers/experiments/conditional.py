@@ -19,9 +19,10 @@ from vae_helpers.evaluation import (
     term_means,
 )
 from vae_helpers.evaluation.conditional import decoded, encoded, measure_bits, measure_terms
+from vae_helpers.experiments.job import Given, prepare
 from vae_helpers.experiments.judge import JudgeConfig, released_judge
 from vae_helpers.experiments.judge import run as train_judge
-from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import LikelihoodSettings, Study
 from vae_helpers.likelihoods import Output
 from vae_helpers.models import Classifier, ConditionalVAE
@@ -129,7 +130,7 @@ def run(config: ConditionalConfig, *, images: Images | None = None, **given: Unp
 
     Args:
         config: the settings. images: data already loaded; None loads what the config names.
-        given: see `experiments.run.Given`.
+        given: see `experiments.job.Given`.
 
     Returns:
         a `Run` with the metrics of `measure_terms` and, if ``config.thorough``, of `measure_samples` and

@@ -11,7 +11,8 @@ import torch
 from vae_helpers import objectives
 from vae_helpers.data import Batches, GaussianMixture, LinearGaussian, Points
 from vae_helpers.evaluation import importance_log_px, quadrature_log_px, term_means
-from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.job import Given, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import Settings, Study
 from vae_helpers.likelihoods import Gaussian
 from vae_helpers.models import VAE, Autoencoder
@@ -76,7 +77,7 @@ def run(config: GaussiansConfig, *, images: Points | None = None, **given: Unpac
     """Train on 5,000 points and measure on 5,000 others.
 
     Args:
-        config: the settings. images: points already made. given: see `experiments.run.Given`.
+        config: the settings. images: points already made. given: see `experiments.job.Given`.
 
     Returns:
         a `Run` with metrics, nats per example: ``test_elbo_bound``, ``test_log_px``, ``test_kl``,

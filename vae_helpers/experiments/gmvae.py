@@ -18,7 +18,8 @@ from vae_helpers.evaluation import class_probs, clustering, term_means, usage_en
 from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
 from vae_helpers.experiments import m1
 from vae_helpers.experiments.folders import checkpoint_file
-from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.job import Given, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import PixelSettings, Study
 from vae_helpers.models import GMVAE, Classifier
 from vae_helpers.nets import MLP, JointMLP
@@ -84,7 +85,7 @@ def run(config: GMVAEConfig, *, images: Images | None = None, **given: Unpack[Gi
 
     Args:
         config: the settings. images: data already loaded; None loads what the config names.
-        given: see `experiments.run.Given`.
+        given: see `experiments.job.Given`.
 
     Returns:
         a `Run` with metrics ``test_accuracy_percent`` (Hungarian matching), ``test_nmi``, ``test_ari``,

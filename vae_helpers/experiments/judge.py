@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Unpack
 from vae_helpers import objectives
 from vae_helpers.data import Images, LabelledBatches, to_grey
 from vae_helpers.evaluation import accuracy
-from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.job import Given, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import ImageSettings, Study
 from vae_helpers.models import Classifier
 from vae_helpers.nets import ConvEncoder
@@ -56,7 +57,7 @@ def run(config: JudgeConfig, *, images: Images | None = None, **given: Unpack[Gi
 
     Args:
         config: the settings. images: data already loaded; None loads what the config names.
-        given: see `experiments.run.Given`.
+        given: see `experiments.job.Given`.
 
     Returns:
         a `Run` with metrics ``test_accuracy_percent`` and ``test_accuracy_standard_error_percent``.

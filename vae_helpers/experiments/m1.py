@@ -13,7 +13,8 @@ from torch import Tensor
 from vae_helpers import objectives
 from vae_helpers.data import PIXELS, Batches, Images, fixed_pixels, to_grey
 from vae_helpers.evaluation import active_units, evaluate_terms, importance_metrics, term_means
-from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.job import Given, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import PixelSettings, Study
 from vae_helpers.models import VAE, Autoencoder
 from vae_helpers.nets import MLP
@@ -116,7 +117,7 @@ def run(config: M1Config, *, images: Images | None = None, **given: Unpack[Given
 
     Args:
         config: the settings. images: data already loaded; None loads what the config names.
-        given: see `experiments.run.Given`.
+        given: see `experiments.job.Given`.
 
     Returns:
         a `Run` with metrics, nats per example, maximised: ``test_elbo_bound``, ``test_log_px`` (the

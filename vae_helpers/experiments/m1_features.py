@@ -15,7 +15,8 @@ from vae_helpers.data import PIXELS, to_grey
 from vae_helpers.distributions import sample_normal
 from vae_helpers.evaluation import Accuracy, aggregate_posterior
 from vae_helpers.evaluation.collapse import ACTIVE_VARIANCE
-from vae_helpers.experiments.run import Job, Run, provenance
+from vae_helpers.experiments.job import Job
+from vae_helpers.experiments.run import Run, provenance
 from vae_helpers.models import VAE
 from vae_helpers.training import History
 from vae_helpers.training.budget import describe_device

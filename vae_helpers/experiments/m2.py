@@ -26,8 +26,9 @@ from vae_helpers.data import (
     load_label_split,
 )
 from vae_helpers.evaluation import accuracy, evaluate_terms
+from vae_helpers.experiments.job import Given, prepare
 from vae_helpers.experiments.m1_features import View, active_latents, load_m1, run_svm
-from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import PixelSettings, Study
 from vae_helpers.likelihoods import GaussianPerPixel
 from vae_helpers.models import ADGM, M2, Classifier
@@ -162,7 +163,7 @@ def run(config: M2Config, *, images: Images | None = None, **given: Unpack[Given
     Args:
         config: the settings. Its seed draws the label split too.
         budget: None for `Budget.current`. images: data already loaded; None loads what the config names.
-        given: see `experiments.run.Given`; the folder also gets ``split.json``.
+        given: see `experiments.job.Given`; the folder also gets ``split.json``.
 
     Returns:
         a `Run` with metrics ``test_accuracy_percent`` and ``test_accuracy_standard_error_percent``,

@@ -22,7 +22,8 @@ from vae_helpers.data import (
 )
 from vae_helpers.evaluation.latents import measure_bound, rotation_share, sampled_r2
 from vae_helpers.experiments import sprites
-from vae_helpers.experiments.run import Given, Job, Run, prepare
+from vae_helpers.experiments.job import Given, Job, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import LikelihoodSettings
 from vae_helpers.likelihoods import Likelihood, Output, choose_likelihood
 from vae_helpers.models import VAE
@@ -224,7 +225,7 @@ def run(config: NonSynConfig, *, images: FactorImages | Images | None = None, **
 
     Args:
         config: the settings. images: data already opened; None opens what the config names.
-        given: see `experiments.run.Given`.
+        given: see `experiments.job.Given`.
 
     Returns:
         a `Run` with the metrics of `evaluation.latents` and `sprites.measure_metrics`; of images without factors,

@@ -11,7 +11,8 @@ from torch import Tensor
 from vae_helpers import objectives
 from vae_helpers.data import FactorBatches, FactorCode, FactorImages
 from vae_helpers.experiments import sprites
-from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.job import Given, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import Study
 from vae_helpers.models import VAE
 from vae_helpers.objectives import Terms
@@ -72,7 +73,7 @@ def run(config: SupervisedConfig, *, images: FactorImages | None = None, **given
 
     Args:
         config: the settings. images: data already opened; None opens what the config names.
-        given: see `experiments.run.Given`.
+        given: see `experiments.job.Given`.
 
     Returns:
         a `Run` with the metrics of `sprites.measure_codes` and `sprites.measure_metrics`.

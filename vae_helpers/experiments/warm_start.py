@@ -12,7 +12,8 @@ from vae_helpers import objectives
 from vae_helpers.data import FactorCode, FactorImages
 from vae_helpers.experiments import sprites, supervised
 from vae_helpers.experiments.folders import finished_record, load_weights, run_folder
-from vae_helpers.experiments.run import Given, Run, prepare
+from vae_helpers.experiments.job import Given, prepare
+from vae_helpers.experiments.run import Run
 from vae_helpers.experiments.settings import Study
 from vae_helpers.experiments.supervised import CodeBatches, SupervisedConfig, WithCode
 from vae_helpers.models import VAE
@@ -94,7 +95,7 @@ def run(
 
     Args:
         config: the settings. images: data already opened; None opens what the config names.
-        given: see `experiments.run.Given`.
+        given: see `experiments.job.Given`.
         supervised_model: where to start, of study ``supervised``; None for what ``config.start`` names.
 
     Returns:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from vae_helpers.models import GMVAE, Classifier, ConditionalVAE
-from vae_helpers.page.specs import Spec, component_spec, label_spec, latent_spec, pad_spec
+from vae_helpers.page.labels import label_spec
+from vae_helpers.page.latents import component_spec, latent_spec, pad_spec
+from vae_helpers.page.specs import Spec
 from vae_helpers.plotting import ImageShape
 from vae_helpers.priors import Mixture
 
