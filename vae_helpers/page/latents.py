@@ -87,7 +87,7 @@ def pad_spec(
 
     @torch.inference_mode()
     def still() -> bytes:
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 4.2))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
         plot_latents(z, y, limit=half, ax=left)
         grid = torch.from_numpy(normal_grid(15)).to(part.codes.device)
         plot_grid(model.decode_mean(grid * (half / grid.abs().max())).cpu(), shape, n_columns=15, pad=0, ax=right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,13 +41,13 @@ def plot_latents(
     if ax is None:
         _, ax = plt.subplots(figsize=(4.2, 4.2))
     classes = np.zeros(len(z), dtype=int) if y is None else np.asarray(y)
+    size = float(np.clip(12_000 / max(len(z), 1), 3, 12))  # the fewer dots, the larger
+    dot = {"s": size, "alpha": float(np.clip(size / 12, 0.5, 0.85)), "linewidths": 0}
     for label in np.unique(classes):
         chosen = classes == label
-        ax.scatter(
-            z[chosen, 0], z[chosen, 1], s=3, alpha=0.5, linewidths=0, color=CLASS_PALETTE[label % 10], label=str(label)
-        )
+        ax.scatter(z[chosen, 0], z[chosen, 1], color=CLASS_PALETTE[label % 10], label=str(label), **dot)
     if y is not None and legend:
-        ax.legend(markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
+        ax.legend(markerscale=math.sqrt(48 / size), loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
     if limit is not None:
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
     ax.set(xlabel="$z_1$", ylabel="$z_2$", title=title)
