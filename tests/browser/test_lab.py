@@ -224,7 +224,7 @@ def test_the_factor_sliders_turn_move_and_reshape_the_picture(browser, lab):
 
 
 @pytest.mark.parametrize(
-    ("notebook", "screenshot"), [("08_non_synergistic.ipynb", "independent.png"), ("09_faces.ipynb", "faces.png")]
+    ("notebook", "screenshot"), [("solutions/08_solutions.ipynb", "independent.png"), ("09_faces.ipynb", "faces.png")]
 )
 def test_the_latents_of_a_released_model_move(browser, lab, notebook, screenshot):
     with run_through(browser, lab, notebook, until=[".vae-explorer"], screenshot=screenshot) as page:

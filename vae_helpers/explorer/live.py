@@ -17,6 +17,7 @@ TITLES = {  # of terms that every model has
     "kl": "KL, nats",
     "elbo_bound": "ELBO, nats",
     "synergy_loss": "KL of penalised latents, nats",
+    "n_kept": "latents kept",
 }
 
 
