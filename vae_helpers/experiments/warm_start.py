@@ -256,7 +256,7 @@ def squared_gradients(model: VAE, x: Tensor, *, seed: int, batch_size: int = 500
 
 STUDY = Study(
     WarmStartConfig,
-    "dSprites: unsupervised learning from the supervised solution or from random weights (notebook 07)",
+    "dSprites: unsupervised learning from the supervised solution or from random weights (notebooks 07 and 17)",
     build,
     run,
 )
