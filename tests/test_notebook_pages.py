@@ -127,6 +127,7 @@ class TestPage:
         lines = [len(cell.source.splitlines()) for cell in code_cells(path)]
         assert max(lines) <= 30
         assert median(lines) <= 10 or path.parent.name == "solutions"
+        assert max(len(line) for cell in code_cells(path) for line in cell.source.splitlines()) <= 120
 
     def test_asserts_its_claims(self, path):
         assert any("assert " in cell.source for cell in code_cells(path))

@@ -116,5 +116,8 @@ def sample(config: GaussiansConfig, *, seed: int, n: int = 5000) -> torch.Tensor
 
 
 STUDY = Study(
-    GaussiansConfig, "AE and VAE with a 1-D code on two Gaussians; linear-Gaussian VAEs (notebooks 01 and 11)", build, run
+    GaussiansConfig,
+    "AE and VAE with a 1-D code on two Gaussians; linear-Gaussian VAEs (notebooks 01 and 11)",
+    build,
+    run,
 )
