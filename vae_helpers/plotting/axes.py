@@ -42,7 +42,7 @@ def plot_latents(
         _, ax = plt.subplots(figsize=(4.2, 4.2))
     classes = np.zeros(len(z), dtype=int) if y is None else np.asarray(y)
     size = float(np.clip(12_000 / max(len(z), 1), 3, 12))  # the fewer dots, the larger
-    dot = {"s": size, "alpha": float(np.clip(size / 12, 0.5, 0.85)), "linewidths": 0}
+    dot: dict[str, Any] = {"s": size, "alpha": float(np.clip(size / 12, 0.5, 0.85)), "linewidths": 0}
     for label in np.unique(classes):
         chosen = classes == label
         ax.scatter(z[chosen, 0], z[chosen, 1], color=CLASS_PALETTE[label % 10], label=str(label), **dot)
